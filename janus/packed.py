@@ -1,0 +1,79 @@
+"""The packed batch: what the loader hands to the model (floor 2, shared by janus.data and janus.model).
+
+Shape legend: B packs, L tokens per pack, D documents, U understanding images, G generated images, S side in pixels,
+N_u tokens per understanding image, N_g codes per generated image. "Flat position" means an index into B*L.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+
+TASK_IDS = {"understanding": 0, "text": 1, "generation": 2}
+"""Task numbers used in `text_label_tasks` and in every per-task tensor."""
+NUM_TASKS = len(TASK_IDS)
+
+
+@dataclass
+class PackedBatch:
+    """One micro-batch of whole documents laid end to end in B packs of L tokens.
+
+    Documents never cross a pack and never see each other. The unused tail of a pack is one more "document" of padding,
+    counted in `lengths` and carrying no labels. Labels are positions whose hidden state predicts the *next* token, so
+    the shift is already done: the hidden state at `<begin_of_image>` predicts code 0 (DESIGN D10).
+    """
+
+    input_ids: torch.Tensor
+    """int64[B, L]. Image placeholders hold the image token's id."""
+    position_ids: torch.Tensor
+    """int64[B, L], from 0 in every document."""
+    lengths: torch.Tensor
+    """int32[D]: tokens of each document in flat order, padding tails included; sums to B*L."""
+    pixels: torch.Tensor
+    """uint8[U, S, S, 3]: understanding images in flat order."""
+    pixel_positions: torch.Tensor
+    """int64[U*N_u]: flat positions that take the image features, image by image."""
+    codes: torch.Tensor
+    """int64[G, N_g]: VQ codes of generated images in flat order."""
+    code_positions: torch.Tensor
+    """int64[G*N_g]: flat positions that take the code embeddings. The label of code k is at position - 1."""
+    text_label_positions: torch.Tensor
+    """int64[T]: flat positions whose hidden state predicts a text token."""
+    text_labels: torch.Tensor
+    """int64[T]."""
+    text_label_tasks: torch.Tensor
+    """int64[T]: TASK_IDS of each text label."""
+    uids: list[bytes]
+    """Uids of the documents, padding tails left out, in flat order: for error messages and order tests."""
+    tasks: list[str]
+    """Task of each document in `uids`."""
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
+        """The same batch on `device`."""
+        return PackedBatch(**{field.name: _move(getattr(self, field.name), device, non_blocking) for field in fields(self)})
+
+    def pin_memory(self) -> PackedBatch:
+        """The same batch in page-locked memory, for asynchronous copies to the GPU."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return PackedBatch(**{k: v.pin_memory() if isinstance(v, torch.Tensor) else v for k, v in values.items()})
+
+    def label_counts(self) -> torch.Tensor:
+        """int64[NUM_TASKS]: supervised tokens per task (text labels by their task, codes as generation)."""
+        counts = torch.bincount(self.text_label_tasks, minlength=NUM_TASKS)
+        counts[TASK_IDS["generation"]] += self.codes.numel()
+        return counts
+
+
+def _move(value: object, device: torch.device | str, non_blocking: bool) -> object:
+    return value.to(device, non_blocking=non_blocking) if isinstance(value, torch.Tensor) else value
+
+
+@dataclass
+class TaskLosses:
+    """What one forward of a packed batch returns. The caller divides by the global label count (DESIGN D10)."""
+
+    sums: torch.Tensor
+    """float32[NUM_TASKS]: summed cross-entropy per task, with gradient."""
+    counts: torch.Tensor
+    """int64[NUM_TASKS]: supervised tokens per task."""

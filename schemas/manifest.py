@@ -1,0 +1,141 @@
+"""Manifests and snapshots: the only record of what is done (DESIGN D3).
+
+A corpus folder:
+
+    corpus/
+      rows|raw|signals|decision|train/<source>/<shard>.<key>.arrow   and  .json beside it: the manifest, written last
+      snapshots/<number>-<digest>.json                               immutable
+      LATEST                                                         name of the newest snapshot, replaced atomically
+
+`shard` names the set of rows (digest of their uids), `key` what was done to them (digest of inputs, step config and
+model fingerprints). So a changed threshold is another file beside the old one, and old snapshots stay whole.
+No time stamp and no machine name enters: the same corpus has the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pydantic
+
+from schemas.digest import digest
+from schemas.sample import Task
+
+FORMAT = 1
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class ShardManifest(_Model):
+    """One committed shard of one layer."""
+
+    format: int = FORMAT
+    layer: str
+    source: str
+    task: Task
+    shard: str
+    key: str
+    """Digest of everything the content depends on: input shards, step name and version, config, fingerprints."""
+    rows: int
+    bytes: int
+    sha256: str
+    """Of the .arrow file."""
+    inputs: dict[str, str]
+    """Layer name to the sha256 of the input shard."""
+    config: str
+    """Digest of the step's configuration."""
+    fingerprints: dict[str, str] = {}
+    """Models and processors that shaped the content."""
+    counts: dict[str, int] = {}
+    """Rows by outcome or drop reason; they add up to the rows of the input."""
+
+
+class Fingerprints(_Model):
+    """What a train shard was made with. The trainer refuses a model that differs."""
+
+    tokenizer: str
+    image_processor: str
+    vq: str
+    image_size: int
+    """Side of the understanding and generation images, pixels."""
+    understanding_tokens: int
+    """Placeholders per understanding image."""
+    generation_tokens: int
+    """Codes per generated image."""
+    codebook_size: int
+    pixels: str
+    """How `pixels` is stored: jpeg or raw."""
+
+
+class SnapshotShard(_Model):
+    """One train shard of a snapshot."""
+
+    path: str
+    """Relative to the corpus folder."""
+    sha256: str
+    rows: int
+    bytes: int
+    source: str
+    task: Task
+    role: str
+    """Training role of the source, for schedules: "imagenet", or "" for none."""
+    upstream: dict[str, str]
+    """Layer name to the relative path of the shard this one came from."""
+    generation: int
+    """Number of the snapshot in which these rows first appeared."""
+
+
+class Snapshot(_Model):
+    """An immutable list of shards: what a trainer trains on."""
+
+    format: int = FORMAT
+    corpus: str
+    stage: int
+    number: int
+    parent: str | None
+    """Name of the snapshot this one grew from."""
+    spec: str
+    """Digest of the corpus spec."""
+    fingerprints: Fingerprints
+    shards: tuple[SnapshotShard, ...]
+    funnel: dict[str, dict[str, int]]
+    """Per source: rows in, then every outcome and drop reason, and kept. They add up."""
+    length_histogram: dict[str, dict[str, int]]
+    """Per task: power-of-two upper bound of the token length to number of rows."""
+    licences: dict[str, int]
+    """Licence to kept rows; "" counts rows whose source states none."""
+
+    @property
+    def name(self) -> str:
+        """File name without suffix: number and digest."""
+        return f"{self.number:05d}-{digest(self)[:12]}"
+
+    def rows(self, task: Task | None = None) -> int:
+        """Number of training rows, of one task or of all."""
+        return sum(shard.rows for shard in self.shards if task in (None, shard.task))
+
+
+def load_snapshot(corpus: str | os.PathLike[str], name: str | None = None) -> Snapshot:
+    """Read a snapshot of the corpus folder `corpus`: the one called `name`, or the latest.
+
+    Raises FileNotFoundError or ValueError with one line that says what to do.
+    """
+    root = Path(corpus)
+    if name is None:
+        pointer = root / "LATEST"
+        if not pointer.is_file():
+            raise FileNotFoundError(f"{root}: no LATEST file, so no snapshot was published here; build the corpus first")
+        name = pointer.read_text().strip()
+    path = root / "snapshots" / f"{name}.json"
+    if Path(name).name != name or not path.is_file():
+        raise FileNotFoundError(f"{path}: no such snapshot")
+    try:
+        snapshot = Snapshot.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{path}: not a snapshot of format {FORMAT}: {error.errors()[0]['msg']}") from None
+    if snapshot.name != name:
+        raise ValueError(f"{path}: content has digest {snapshot.name}: the file was changed after publication")
+    return snapshot

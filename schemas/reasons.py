@@ -1,0 +1,64 @@
+"""Closed sets: what can become of a row. The funnel adds up over exactly these names (DESIGN D2, D12)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What came of loading a row's images. Everything but OK is a failure, permanent or transient."""
+
+    OK = "ok"
+    # --- permanent: trying again cannot help
+    BAD_URL = "bad_url"  # empty, not http(s), no host
+    FORBIDDEN_ADDRESS = "forbidden_address"  # private, link-local, loopback (also after a redirect)
+    HTTP_GONE = "http_gone"  # 404, 410
+    HTTP_REFUSED = "http_refused"  # other 4xx but 408, 425, 429
+    REDIRECT_LOOP = "redirect_loop"  # too many redirects
+    OPTED_OUT = "opted_out"  # X-Robots-Tag, robots.txt, TDM reservation
+    TOO_LARGE = "too_large"  # over the byte cap
+    TOO_MANY_PIXELS = "too_many_pixels"  # over the pixel cap
+    NOT_AN_IMAGE = "not_an_image"  # HTML, empty, unknown format
+    BAD_IMAGE = "bad_image"  # an image format, but damaged or cut short
+    MISSING_FILE = "missing_file"  # local path gone
+    HASH_MISMATCH = "hash_mismatch"  # bytes are not the ones the source named
+    # --- transient: `--retry-transient` tries these again
+    HTTP_RATE_LIMITED = "http_rate_limited"  # 429
+    HTTP_SERVER_ERROR = "http_server_error"  # 5xx, 408, 425
+    TIMEOUT = "timeout"  # whole-request deadline passed
+    CONNECTION = "connection"  # DNS, refused, reset, TLS
+    TRUNCATED = "truncated"  # fewer bytes than Content-Length
+    ENGINE_ERROR = "engine_error"  # the download engine died or answered nonsense
+
+    @property
+    def transient(self) -> bool:
+        """Whether trying again later can help."""
+        return self in _TRANSIENT
+
+
+_TRANSIENT = frozenset(
+    {
+        Outcome.HTTP_RATE_LIMITED,
+        Outcome.HTTP_SERVER_ERROR,
+        Outcome.TIMEOUT,
+        Outcome.CONNECTION,
+        Outcome.TRUNCATED,
+        Outcome.ENGINE_ERROR,
+    }
+)
+
+
+class Drop(StrEnum):
+    """Why a row whose images loaded was not kept. KEPT is the absence of a reason."""
+
+    KEPT = "kept"
+    TOO_SMALL = "too_small"  # short side under min_side
+    ASPECT_RATIO = "aspect_ratio"  # long / short side over max_aspect
+    CAPTION_LENGTH = "caption_length"  # fewer or more characters or words than allowed
+    LANGUAGE = "language"  # not one of the wanted languages
+    LOW_SCORE = "low_score"  # caption score under min_score
+    SCORE_RANK = "score_rank"  # not among the best keep_top share
+    DUPLICATE_EXACT = "duplicate_exact"  # same image bytes (or same text, for text rows) as a kept row
+    DUPLICATE_NEAR = "duplicate_near"  # perceptual hash within the radius of a kept row
+    TOO_LONG = "too_long"  # more tokens than the model's context
+    TOKENIZE_FAILED = "tokenize_failed"  # the templates do not fit the messages (e.g. image marks and images differ)

@@ -1,0 +1,102 @@
+"""A sample: the unit a source yields, before any pixel is loaded.
+
+One sample is a list of messages plus the images its `<image>` marks refer to, in order. Everything Janus trains on is
+written this way:
+
+| what                     | task          | messages                                              |
+|--------------------------|---------------|-------------------------------------------------------|
+| image + class name       | generation    | caption: "goldfish"                                   |
+| image + caption          | generation    | caption: "A red fish. It swims ..."                   |
+| image + caption          | understanding | caption: "A red fish ..." (the template makes it QA)  |
+| visual chat, VQA         | understanding | system? user: "<image>How many ...?", assistant: "3"… |
+| interleaved page         | understanding | document: "text <image> text ..."                     |
+| plain text               | text          | document: "..."                                       |
+| text chat                | text          | system? user, assistant …                             |
+
+A `caption` message carries no `<image>` mark: it describes the sample's one image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import pydantic
+
+from schemas.digest import canonical_json
+
+Task = Literal["understanding", "text", "generation"]
+TASKS: tuple[Task, ...] = ("understanding", "text", "generation")
+Role = Literal["system", "user", "assistant", "caption", "document"]
+
+IMAGE_MARK = "<image>"
+UID_BYTES = 16
+
+
+class Message(pydantic.BaseModel):
+    """One turn, caption or document. `text` may hold `<image>` marks, except in a caption."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    text: str
+
+
+class ImageRef(pydantic.BaseModel):
+    """Where the bytes of one image are. Exactly one of `url` and `path` is set."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    url: str | None = None
+    """http(s) address, fetched by the download step."""
+    path: str | None = None
+    """Local file."""
+    offset: int | None = None
+    """Byte range inside `path` (a member of a tar): start ..."""
+    size: int | None = None
+    """... and length."""
+    column: str | None = None
+    """Binary column inside `path` when it is a Parquet file ..."""
+    row: int | None = None
+    """... and the row number."""
+    sha256: str | None = None
+    """Hex digest of the image's bytes. Always set for local images: it is their identity."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_place(self) -> ImageRef:
+        if (self.url is None) == (self.path is None):
+            raise ValueError("an image reference needs exactly one of url and path")
+        if self.path is not None and self.sha256 is None:
+            raise ValueError(f"local image {self.path}: sha256 missing")
+        return self
+
+    @property
+    def identity(self) -> str:
+        """What names the image in a uid: its content where that is known before download, else its address."""
+        return f"sha256:{self.sha256}" if self.path is not None else f"url:{self.url}"
+
+
+class Sample(pydantic.BaseModel):
+    """One row of a source."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    task: Task
+    key: str
+    """The row's name in its source (relative path, id, line number): provenance for humans, not identity."""
+    messages: tuple[Message, ...]
+    images: tuple[ImageRef, ...] = ()
+    licence: str | None = None
+
+    @property
+    def uid(self) -> bytes:
+        """16 bytes: SHA-256 over task, messages and image identities (DESIGN D1).
+
+        Neither the source's name nor the row's place in it enters, so the same sample met twice has one uid.
+        """
+        content = {
+            "task": self.task,
+            "messages": [[message.role, message.text] for message in self.messages],
+            "images": [image.identity for image in self.images],
+        }
+        return hashlib.sha256(canonical_json(content)).digest()[:UID_BYTES]

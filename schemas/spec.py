@@ -1,0 +1,225 @@
+"""The corpus spec: a TOML file that says what goes into a corpus and by which rules.
+
+Two kinds of setting are kept apart. What shapes the content (sources, filters, templates, models) is in the spec and
+enters every shard's key. How the work is done (workers, engine, connections, host overrides) is in `Operations`: it is
+given when a build starts and never changes a byte of the result.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from schemas.sample import Task
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Filters(_Model):
+    """Thresholds of the decision step. Every one is optional; None or the default keeps all."""
+
+    min_side: int = 0
+    """Least length of the image's short side, pixels."""
+    max_aspect: float | None = None
+    """Greatest long side / short side."""
+    min_chars: int = 0
+    max_chars: int | None = None
+    min_words: int = 0
+    """Caption length, in characters and whitespace-separated words."""
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes to keep; empty keeps all."""
+    min_language_score: float = 0.0
+    """Rows whose language is less certain than this are not judged by language."""
+    min_score: float | None = None
+    """Least caption score (cosine of the open_clip embeddings)."""
+    keep_top: float | None = pydantic.Field(default=None, gt=0, le=1)
+    """Keep only this share of the source's rows, the best-scored (SA-1B, PixelProse: 0.2 in the paper, section 3.2)."""
+
+
+class Dedup(_Model):
+    """Duplicate removal, within and across the sources of a task."""
+
+    exact: bool = True
+    """By SHA-256 of the content."""
+    near_radius: int | None = pydantic.Field(default=4, ge=0, le=16)
+    """Greatest Hamming distance of two 64-bit perceptual hashes called duplicates; None switches it off."""
+
+
+class Source(_Model):
+    """One source of a corpus."""
+
+    name: str
+    """Short name; shard folders, metrics and the trainer's schedule use it."""
+    format: str
+    """Module in pipelines/sources/ that reads it, e.g. "imagenet_folder"."""
+    path: str
+    """File or folder. `{name}` refers to a variable given to `load_spec`."""
+    task: Task
+    template: Literal["plain", "describe", "chat"] = "plain"
+    """How messages become tokens.
+
+    plain: `<image>caption` / `caption<image>` / the document as it is (stages 1 and 2).
+    describe: `<image>Describe the image in detail.` + caption (stage 2, paper section 3.2).
+    chat: the model's chat template; loss on the assistant's answers only (stage 3).
+    """
+    role: str = ""
+    """Training role, for schedules: "imagenet" marks the rows stage 2 starts with."""
+    options: dict[str, Any] = {}
+    """Settings of the format, e.g. column names. Checked by the source itself."""
+    filters: Filters | None = None
+    """Replaces the corpus-wide filters for this source."""
+    score: bool = True
+    """Whether to measure the caption score (class names and chats are better left out)."""
+    limit: int | None = None
+    """Take only the first so many rows."""
+    licence: str | None = None
+    """Licence of rows that state none themselves."""
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _safe_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+            raise ValueError(f"source name {name!r}: use lower-case letters, digits, - and _ (it names folders)")
+        return name
+
+
+class Scorer(_Model):
+    """The open_clip model that scores captions."""
+
+    model: str
+    """open_clip architecture name, or path of a JSON model config."""
+    pretrained: str
+    """open_clip tag, or path of a local weights file (safetensors, or torch with weights_only)."""
+
+
+class Models(_Model):
+    """The models a corpus is made with."""
+
+    janus: str
+    """Janus folder or hub id: tokenizer, chat template, image processor and VQ tokenizer are read from it."""
+    scorer: Scorer | None = None
+
+
+class Limits(_Model):
+    """Caps on what a source may hand us (DESIGN D12). They decide outcomes, so they are part of the content."""
+
+    max_bytes: int = 32 * 1024 * 1024
+    """Per image."""
+    max_pixels: int = 64_000_000
+    """Per image, from its header, before any decoding."""
+    redirects: int = 5
+    deadline_s: float = 30.0
+    """Whole request, from connect to last byte."""
+    user_agent: str = "janus-forge"
+    """Sent with every request; also the name that robots rules are matched against."""
+    respect_opt_out: bool = True
+    """Honour X-Robots-Tag, robots.txt and TDM reservations."""
+
+
+class Tokenize(_Model):
+    """The last step."""
+
+    pixels: Literal["jpeg", "raw"] = "jpeg"
+    """SigLIP input as JPEG (quality 95, 4:4:4) or raw uint8."""
+    max_length: int = 4096
+    """Longest row in tokens; longer rows are dropped as too_long."""
+
+
+class CorpusSpec(_Model):
+    """A corpus: its sources, and what is done to them."""
+
+    name: str
+    stage: Literal[1, 2, 3]
+    models: Models
+    sources: tuple[Source, ...] = pydantic.Field(min_length=1)
+    description: str = ""
+    shard_rows: int = pydantic.Field(default=2048, ge=1)
+    """Rows per shard before filtering."""
+    max_failed_share: float = pydantic.Field(default=0.5, ge=0, le=1)
+    """Health gate: a shard with a greater share of permanent failures is not committed but reported."""
+    filters: Filters = Filters()
+    dedup: Dedup = Dedup()
+    limits: Limits = Limits()
+    tokenize: Tokenize = Tokenize()
+
+    @pydantic.model_validator(mode="after")
+    def _unique_names(self) -> CorpusSpec:
+        names = [source.name for source in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are called {name!r}")
+        return self
+
+
+class Operations(_Model):
+    """How a build is run: nothing here changes a byte of the corpus."""
+
+    engine: str = "local"
+    """local, or a Beam runner: prism, flink, spark, dataflow (DESIGN D4)."""
+    workers: int = 1
+    """Processes of the local engine."""
+    engine_options: tuple[str, ...] = ()
+    """Further Beam options, passed through."""
+    download_engine: Literal["builtin", "img2dataset"] = "builtin"
+    connections: int = 32
+    """Concurrent downloads per worker."""
+    per_host: int = 8
+    """Concurrent requests to one host."""
+    retries: int = 3
+    """Attempts after the first for transient failures, with back-off and Retry-After honoured."""
+    resolve: dict[str, str] = {}
+    """Host overrides, "host:port" to "address:port", like curl's --resolve. The one way to reach a private address."""
+    retry_transient: bool = False
+    """Try rows again whose last outcome was transient."""
+    device: str = "auto"
+    """Where scorer and VQ run: auto, cpu or cuda."""
+    keep_last: int | None = None
+    """After publishing, delete snapshots older than the newest so many, and shards no snapshot uses."""
+
+
+_VARIABLE = re.compile(r"\{([a-z_]+)\}")
+
+
+def _fill(value: Any, variables: dict[str, str], where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(item, variables, f"{where}.{key}" if where else key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, variables, f"{where}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in variables:
+            raise ValueError(f"{where}: variable {{{name}}} has no value; give it with --set {name}=...")
+        return variables[name]
+
+    return _VARIABLE.sub(replace, value)
+
+
+def load_spec(path: str | os.PathLike[str], variables: dict[str, str] | None = None) -> CorpusSpec:
+    """Read a corpus spec, with `{name}` in its strings replaced from `variables`.
+
+    `{here}` is always known: the folder of the spec file.
+
+    Raises FileNotFoundError or ValueError with one line naming file, field and what was expected.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such corpus spec")
+    try:
+        raw = tomllib.loads(file.read_text())
+        return CorpusSpec.model_validate(_fill(raw, {"here": str(file.parent), **(variables or {})}, ""))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "spec"
+        raise ValueError(f"{file}: {field}: {first['msg'].removeprefix('Value error, ')}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from None
