@@ -6,6 +6,7 @@ N_u tokens per understanding image, N_g codes per generated image. "Flat positio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -51,22 +52,23 @@ class PackedBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
         """The same batch on `device`."""
-        return PackedBatch(**{field.name: _move(getattr(self, field.name), device, non_blocking) for field in fields(self)})
+        return PackedBatch(
+            **{field.name: _move(getattr(self, field.name), device, non_blocking) for field in fields(self)}
+        )
 
     def pin_memory(self) -> PackedBatch:
         """The same batch in page-locked memory, for asynchronous copies to the GPU."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PackedBatch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PackedBatch(**{k: v.pin_memory() if isinstance(v, torch.Tensor) else v for k, v in values.items()})
+        return PackedBatch(**{k: change(v) if isinstance(v, torch.Tensor) else v for k, v in values.items()})
 
     def label_counts(self) -> torch.Tensor:
         """int64[NUM_TASKS]: supervised tokens per task (text labels by their task, codes as generation)."""
         counts = torch.bincount(self.text_label_tasks, minlength=NUM_TASKS)
         counts[TASK_IDS["generation"]] += self.codes.numel()
         return counts
-
-
-def _move(value: object, device: torch.device | str, non_blocking: bool) -> object:
-    return value.to(device, non_blocking=non_blocking) if isinstance(value, torch.Tensor) else value
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""How a corpus is made: Beam steps over shards, from sources to a published snapshot."""

@@ -127,7 +127,9 @@ def load_snapshot(corpus: str | os.PathLike[str], name: str | None = None) -> Sn
     if name is None:
         pointer = root / "LATEST"
         if not pointer.is_file():
-            raise FileNotFoundError(f"{root}: no LATEST file, so no snapshot was published here; build the corpus first")
+            raise FileNotFoundError(
+                f"{root}: no LATEST file, so no snapshot was published here; build the corpus first"
+            )
         name = pointer.read_text().strip()
     path = root / "snapshots" / f"{name}.json"
     if Path(name).name != name or not path.is_file():

@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine with Python 3.11 and make:
+#   make demo    make test
+# Each sets up .venv first if it is missing or older than the lock file.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO ?= runs/demo
+# No telemetry and no look-ups by any library we start.
+export DO_NOT_TRACK := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv with everything the lock file names (about half a minute)
+
+$(READY): requirements.lock pyproject.toml
+	@test -x "$(PYTHON)" || { echo "error: no python3.11 found; install it or give PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "Installing the locked packages into $(VENV) ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: $(READY) ## From nothing to a trained, measured tiny Janus: corpus, three stages, report in runs/demo
+	@$(BIN)/python -m flows.demo --out $(DEMO)
+
+test: $(READY) ## Run the default tests (no GPU; under 10 minutes on 2 cores)
+	@$(BIN)/python -m pytest
+
+test-all: $(READY) ## Run the slow tests as well
+	@$(BIN)/python -m pytest -m "not gpu and not integration"
+
+lint: $(READY) ## Check style, types and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(READY) ## Run the benchmarks that this machine can run
+	@$(BIN)/python -m benchmarks
+
+lock: ## Resolve requirements.lock anew (names and versions only)
+	@$(BIN)/uv pip compile -q --no-header --no-emit-index-url --no-annotate pyproject.toml --extra dev -o requirements.lock
+
+clean: ## Remove the environment, caches and run folders
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+.PHONY: help setup demo test test-all lint bench lock clean

@@ -1,0 +1,1 @@
+"""From a snapshot to packed batches: memory-mapped shards, closed-form order, packing."""

@@ -1,0 +1,1 @@
+"""The Janus network, its parts, processors, checkpoint formats and sampling."""

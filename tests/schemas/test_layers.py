@@ -1,0 +1,40 @@
+"""Layer schemas: a shard of another layer, version or column set is refused."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from schemas.layers import LAYERS, RAW, SIGNALS, TRAIN, check_layer
+from schemas.reasons import Drop, Outcome
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_layer_accepts_itself_only(layer: str) -> None:
+    check_layer(LAYERS[layer], layer, "file")
+    for other in LAYERS:
+        if other != layer:
+            with pytest.raises(ValueError, match=f"file: expected layer {other} version 1, found {layer} version 1"):
+                check_layer(LAYERS[layer], other, "file")
+
+
+def test_another_version_is_refused() -> None:
+    newer = RAW.with_metadata({"janus_forge.layer": "raw", "janus_forge.version": "2"})
+    with pytest.raises(ValueError, match="found raw version 2"):
+        check_layer(newer, "raw", "file")
+
+
+def test_changed_columns_are_refused() -> None:
+    for changed in (SIGNALS.remove(3), SIGNALS.set(3, pa.field("width", pa.int64()))):
+        with pytest.raises(ValueError, match="columns differ"):
+            check_layer(changed, "signals", "file")
+
+
+def test_layers_share_the_row_identity() -> None:
+    assert all(schema.field("uid").type == TRAIN.field("uid").type for schema in LAYERS.values())
+
+
+def test_outcomes_and_drops_have_distinct_names_so_a_funnel_can_hold_both() -> None:
+    assert not {o.value for o in Outcome} & {d.value for d in Drop}
+    assert not Outcome.OK.transient
+    assert Outcome.TIMEOUT.transient
