@@ -52,13 +52,11 @@ class PackedBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
         """The same batch on `device`."""
-        return PackedBatch(
-            **{field.name: _move(getattr(self, field.name), device, non_blocking) for field in fields(self)}
-        )
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PackedBatch:
         """The same batch in page-locked memory, for asynchronous copies to the GPU."""
-        return self._map(torch.Tensor.pin_memory)
+        return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PackedBatch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
