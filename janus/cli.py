@@ -1,0 +1,106 @@
+"""What every command shares: typed arguments, and user errors that are one line.
+
+    from janus.cli import parse, run
+
+    def main() -> None:
+        command = parse(Command, prog="python -m janus.thing")
+        ...
+
+    if __name__ == "__main__":
+        run(main)
+
+Imports neither torch nor transformers: `--help` of every command starts with this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from rich.console import Console
+
+T = TypeVar("T")
+
+USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What a user can cause. Code that raises these says in one line what is wrong, where, and what to do."""
+
+
+class UserError(ValueError):
+    """A mistake of the person at the keyboard: wrong argument, file or combination of settings."""
+
+
+def console() -> Console:
+    """Console for people (stderr), so that stdout stays free for results."""
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def parse(
+    command: Callable[..., T],
+    *,
+    prog: str,
+    args: Sequence[str] | None = None,
+    default: T | None = None,
+    description: str | None = None,
+) -> T:
+    """Fill `command` (a dataclass or a function with type hints) from the command line.
+
+    Field docstrings become the help. `args` defaults to `sys.argv[1:]`, `default` gives the values not named there.
+    Prints the help and exits 0 on `--help`.
+
+    Raises UserError with one line for an unknown, missing or ill-typed argument.
+    """
+    import tyro
+
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    written = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(written):
+            return tyro.cli(command, prog=prog, args=args, description=description, **options)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UserError(f"{_one_line(written.getvalue())} (see {prog} --help)") from None
+
+
+def _one_line(box: str) -> str:
+    """The message in one of tyro's error boxes, without frame, argument help and footer."""
+    rows = [re.sub(r"^│ ?|\s*│$", "", row).strip() for row in box.splitlines() if row.startswith("│")]
+    sections: list[list[str]] = [[]]
+    for row in rows:
+        if row and set(row) == {"─"}:
+            sections.append([])
+        else:
+            sections[-1].append(row)
+    message = " ".join(sections[0])
+    for section in sections[1:]:
+        if section[0].startswith("Perhaps you meant") and len(section) > 1:
+            message += f"; perhaps you meant {section[1].split()[0]}"
+    return message or box.strip().replace("\n", " ")
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command and exit: 0, its own code, or 1 with one red line on stderr for what a user can cause.
+
+    Other exceptions are bugs and keep their traceback; so do user errors where JANUS_TRACEBACK is set.
+    """
+    try:
+        sys.exit(main())
+    except USER_ERRORS as error:
+        if os.environ.get("JANUS_TRACEBACK"):
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        console().print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
