@@ -210,7 +210,7 @@ def _png_chunk(data: bytes, kind: bytes) -> bytes | None:
 
 
 def _frames(image: Image.Image, data: bytes) -> int:
-    """Frames up to MAX_FRAMES. GIF and TIFF do not say; Pillow would walk the whole file, so the walk here is bounded."""
+    """Frames up to MAX_FRAMES. GIF and TIFF do not say how many, and Pillow would walk the whole file."""
     if image.format == "GIF":
         return _gif_frames(data)
     if image.format == "TIFF":

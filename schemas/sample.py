@@ -50,7 +50,7 @@ class ImageRef(pydantic.BaseModel):
     url: str | None = None
     """http(s) address, fetched by the download step."""
     path: str | None = None
-    """Local file."""
+    """Local file, relative to the source's folder."""
     offset: int | None = None
     """Byte range inside `path` (a member of a tar): start ..."""
     size: int | None = None
@@ -60,20 +60,21 @@ class ImageRef(pydantic.BaseModel):
     row: int | None = None
     """... and the row number."""
     sha256: str | None = None
-    """Hex digest of the image's bytes. Always set for local images: it is their identity."""
+    """Hex digest of the image's bytes. Of a local image it is the identity, and None only where the file was not there
+    when the source was read (its row then fails as missing_file); of a URL it is what the source promises."""
 
     @pydantic.model_validator(mode="after")
     def _one_place(self) -> ImageRef:
         if (self.url is None) == (self.path is None):
             raise ValueError("an image reference needs exactly one of url and path")
-        if self.path is not None and self.sha256 is None:
-            raise ValueError(f"local image {self.path}: sha256 missing")
         return self
 
     @property
     def identity(self) -> str:
-        """What names the image in a uid: its content where that is known before download, else its address."""
-        return f"sha256:{self.sha256}" if self.path is not None else f"url:{self.url}"
+        """What names the image in a uid: its content where that is known before download, else its place."""
+        if self.url is not None:
+            return f"url:{self.url}"
+        return f"path:{self.path}" if self.sha256 is None else f"sha256:{self.sha256}"
 
 
 class Sample(pydantic.BaseModel):

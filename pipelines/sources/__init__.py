@@ -1,0 +1,56 @@
+"""Sources: one file per on-disk format, each with `TASKS` (what it can be read as) and `read(source)`.
+
+A source is read lazily and always in the same order. It says what there is, and loads no image but to hash it.
+
+- Structural damage (broken JSON, a missing column, a wrong type) raises SourceError: it means the description or the
+  copy is wrong, and guessing would lose rows.
+- What can be wrong with a single row becomes a row with a named fate: a file that is not there is `missing_file`, an
+  empty address is `bad_url`, a missing caption is an empty caption (`filters.min_chars = 1` drops it).
+
+To add a format, add a file: its name is the `format` of a corpus spec.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator
+from itertools import islice
+from types import ModuleType
+
+from pipelines.sources.errors import SourceError
+from schemas.sample import Sample
+from schemas.spec import Source
+
+__all__ = ["SourceError", "formats", "read_source"]
+
+
+def formats() -> list[str]:
+    """Names of all formats."""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return [name for name in names if hasattr(importlib.import_module(f"{__name__}.{name}"), "read")]
+
+
+def read_source(source: Source) -> Iterator[Sample]:
+    """The samples of `source` in its own order, at most `source.limit`, with its licence where they state none.
+
+    Raises SourceError with one line where the source cannot be read as described.
+    """
+    module = _reader(source)
+    if source.task not in module.TASKS:
+        tasks = " or ".join(module.TASKS)
+        raise SourceError(f"source {source.name}: format {source.format} gives task {tasks}, not {source.task}")
+    for sample in islice(module.read(source), source.limit):
+        if sample.licence is None and source.licence is not None:
+            sample = sample.model_copy(update={"licence": source.licence})
+        yield sample
+
+
+def _reader(source: Source) -> ModuleType:
+    name = f"{__name__}.{source.format}"
+    if source.format.isidentifier() and importlib.util.find_spec(name) is not None:
+        module = importlib.import_module(name)
+        if hasattr(module, "read"):
+            return module
+    raise SourceError(f"source {source.name}: no format {source.format!r}; there are: {', '.join(formats())}")

@@ -1,0 +1,38 @@
+"""ShareGPT4V captions (stages I and II): LLaVA's layout with one question and one long answer, which is the caption.
+
+The questions ("What do you see happening in this image?" and the like) are left out: the paper's stage I trains on
+`<image><text>`, and the template of stage II asks its own question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipelines.sources.conversations import conversation
+from pipelines.sources.errors import SourceError
+from pipelines.sources.llava import LlavaOptions, conversation_records, image_places
+from pipelines.sources.options import options_of
+from pipelines.sources.refs import image_at, root_of
+from schemas.sample import Message, Sample
+from schemas.spec import Source
+
+TASKS = ("understanding", "generation")
+
+
+def read(source: Source) -> Iterator[Sample]:
+    """One sample per image. Raises SourceError for a row that is no question with one answer about one image."""
+    options = options_of(source, LlavaOptions)
+    root = root_of(source)
+    for record in conversation_records(source, options):
+        messages, places = conversation(record), image_places(record)
+        if [message.role for message in messages] != ["user", "assistant"] or len(places) != 1:
+            raise SourceError(
+                f"{record.where}: expected one image, one question and one answer, found {len(places)} images and "
+                f"{len(messages)} turns; read conversations with format llava"
+            )
+        yield Sample(
+            task=source.task,
+            key=record.key,
+            messages=(Message(role="caption", text=messages[1].text.strip()),),
+            images=(image_at(root, places[0], record.where, options.images),),
+        )
