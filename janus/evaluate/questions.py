@@ -2,11 +2,11 @@
 
 Files are JSON lines; `image` is relative to a folder given beside the file. `text` is the question.
 
-| kind            | fields beside image and text                                     | right if                     |
-|-----------------|------------------------------------------------------------------|------------------------------|
-| pope            | label: "yes" or "no" (arXiv 2305.10355, the benchmark's layout)  | exactly that word is said    |
-| multiple_choice | options: list of texts; label: letter of the right one           | that letter or text is said  |
-| counting        | label: integer                                                   | that one number is said      |
+| kind            | fields beside image and text                                       | right if                     |
+|-----------------|--------------------------------------------------------------------|------------------------------|
+| pope            | label: "yes" or "no" (arXiv 2305.10355, the benchmark's layout)    | exactly that word is said    |
+| multiple_choice | choices: texts of A, B ... (also in text); answer: the right letter | that letter or text is said  |
+| counting        | label: a number, in digits or as a word                            | that one number is said      |
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ class Question:
     options: tuple[str, ...] = ()
 
     def prompt(self, form: str) -> str:
-        """The question as put to the model; `form` is a pattern with {question}. Options follow, one a line."""
-        options = "".join(f"\n{chr(ord('A') + index)}. {option}" for index, option in enumerate(self.options))
-        return form.replace("{question}", self.text + options)
+        """The question as put to the model; `form` is a pattern with {question}."""
+        return form.replace("{question}", self.text)
 
 
 def read_questions(path: Path, kind: Kind) -> list[Question]:
@@ -47,7 +46,7 @@ def read_questions(path: Path, kind: Kind) -> list[Question]:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
             questions.append(_question(json.loads(line), kind, number))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}:{number}: not a {kind} question: {error!r}") from None
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
@@ -57,17 +56,17 @@ def read_questions(path: Path, kind: Kind) -> list[Question]:
 
 
 def _question(row: dict[str, Any], kind: Kind, number: int) -> Question:
-    options = tuple(row["options"]) if kind == "multiple_choice" else ()
-    label = str(row["label"]).strip()
+    options: tuple[str, ...] = ()
     if kind == "pope":
-        label = label.lower()
-        expected = {"yes", "no"}
+        label, expected = row["label"].strip().lower(), ["yes", "no"]
     elif kind == "multiple_choice":
-        expected = {chr(ord("A") + index) for index in range(len(options))}
+        options = tuple(row["choices"])
+        label, expected = row["answer"].strip(), [chr(ord("A") + index) for index in range(len(options))]
     else:
-        expected = {label} if label.isdigit() else set()
+        value = extract.number(str(row["label"]))
+        label, expected = (str(row["label"]), ["one number"]) if value is None else (str(value), [str(value)])
     if label not in expected:
-        raise ValueError(f"label {label!r}: expected {' or '.join(sorted(expected)) or 'a whole number'}")
+        raise ValueError(f"right answer {label!r}: expected {' or '.join(expected)}")
     return Question(str(row.get("question_id", number)), row["image"], row["text"], label, options)
 
 

@@ -50,19 +50,21 @@ def test_accuracy_needs_as_many_answers_as_labels() -> None:
         accuracy(["A", "B"], ["A"])
 
 
-def test_multiple_choice_is_put_with_lettered_options_and_scored_by_letter(tmp_path: Path) -> None:
+def test_multiple_choice_is_scored_by_letter_or_text(tmp_path: Path) -> None:
     path = write(
         tmp_path / "choice.jsonl",
-        {"question_id": 7, "image": "x.jpg", "text": "What colour?", "options": ["red", "blue"], "label": "B"},
+        {"question_id": 7, "image": "x.jpg", "text": "Colour? A red B blue", "choices": ["red", "blue"], "answer": "B"},
     )
     (question,) = read_questions(path, "multiple_choice")
-    assert question.prompt("{question}\nOne letter.") == "What colour?\nA. red\nB. blue\nOne letter."
+    assert question.prompt("{question}\nOne letter.") == "Colour? A red B blue\nOne letter."
     assert read_answer(question, "multiple_choice", "B.") == "B"
     assert read_answer(question, "multiple_choice", "blue") == "B"
+    assert read_answer(question, "multiple_choice", "red") == "A"
 
 
-def test_counting_labels_may_be_numbers(tmp_path: Path) -> None:
-    path = write(tmp_path / "count.jsonl", {"image": "x.jpg", "text": "How many?", "label": 3})
+@pytest.mark.parametrize("label", [3, "3", "three"])
+def test_counting_labels_may_be_digits_or_words(tmp_path: Path, label: int | str) -> None:
+    path = write(tmp_path / "count.jsonl", {"image": "x.jpg", "text": "How many?", "label": label})
     (question,) = read_questions(path, "counting")
     assert (question.label, question.id) == ("3", "1")
     assert read_answer(question, "counting", "There are three.") == "3"
@@ -72,13 +74,14 @@ def test_counting_labels_may_be_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "row", "complaint"),
     [
-        ("pope", {"image": "x", "text": "?", "label": "maybe"}, "q.jsonl:1: label 'maybe': expected no or yes"),
+        ("pope", {"image": "x", "text": "?", "label": "maybe"}, "q.jsonl:1: right answer 'maybe': expected yes or no"),
         ("pope", {"image": "x", "label": "yes"}, "q.jsonl:1: not a pope question"),
-        ("counting", {"image": "x", "text": "?", "label": "few"}, "expected a whole number"),
-        ("multiple_choice", {"image": "x", "text": "?", "options": ["a"], "label": "B"}, "expected A"),
+        ("pope", ["yes"], "q.jsonl:1: not a pope question"),
+        ("counting", {"image": "x", "text": "?", "label": "few"}, "'few': expected one number"),
+        ("multiple_choice", {"image": "x", "text": "?", "choices": ["a"], "answer": "B"}, "'B': expected A"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, kind: str, row: dict[str, object], complaint: str) -> None:
+def test_a_wrong_line_is_named(tmp_path: Path, kind: str, row: object, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         read_questions(write(tmp_path / "q.jsonl", row), kind)  # type: ignore[arg-type]
 
