@@ -25,9 +25,7 @@ def pack_stream(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     tokens = 0
     pulled = 0
     while waiting or pulled < len(lengths):
-        while pulled < len(lengths) and (
-            len(waiting) < LOOK_AHEAD_DOCUMENTS or tokens < LOOK_AHEAD_PACKS * capacity
-        ):
+        while pulled < len(lengths) and (len(waiting) < LOOK_AHEAD_DOCUMENTS or tokens < LOOK_AHEAD_PACKS * capacity):
             waiting.append(pulled)
             tokens += lengths[pulled]
             pulled += 1

@@ -1,0 +1,111 @@
+"""Documents to tensors: one micro-batch of packs, images decoded (janus.packed)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+import torch
+
+from janus.data.config import TokenIds
+from janus.data.documents import Document
+from janus.packed import TASK_IDS, PackedBatch
+from schemas.manifest import Fingerprints
+
+
+def assemble(
+    packs: Sequence[Sequence[Document]], seq_len: int, tokens: TokenIds, made_with: Fingerprints, decoders: Executor
+) -> PackedBatch:
+    """Lay each list of documents end to end in a sequence of `seq_len` tokens, the tail filled with padding.
+
+    An empty list gives a sequence of padding. Raises ValueError for an image that cannot be decoded.
+    """
+    input_ids = np.full((len(packs), seq_len), tokens.pad, np.int64)
+    position_ids = np.empty((len(packs), seq_len), np.int64)
+    lengths: list[int] = []
+    pixel_positions, code_positions, label_positions, labels, label_tasks = (
+        _Column(),
+        _Column(),
+        _Column(),
+        _Column(),
+        _Column(),
+    )
+    for number, pack in enumerate(packs):
+        start = 0
+        for document in pack:
+            length = len(document.input_ids)
+            input_ids[number, start : start + length] = document.input_ids
+            position_ids[number, start : start + length] = np.arange(length)
+            lengths.append(length)
+            flat = number * seq_len + start
+            images = code_positions if document.task == "generation" else pixel_positions
+            images.append(document.image_positions + flat)
+            label_positions.append(document.label_positions - 1 + flat)
+            labels.append(document.input_ids[document.label_positions])
+            label_tasks.append(np.full(len(document.label_positions), TASK_IDS[document.task]))
+            start += length
+        if start < seq_len:
+            position_ids[number, start:] = np.arange(seq_len - start)
+            lengths.append(seq_len - start)
+
+    documents = list(chain.from_iterable(packs))
+    codes = [document.codes for document in documents if document.task == "generation"]
+    return PackedBatch(
+        input_ids=torch.from_numpy(input_ids),
+        position_ids=torch.from_numpy(position_ids),
+        lengths=torch.tensor(lengths, dtype=torch.int32),
+        pixels=torch.from_numpy(decode(documents, made_with, decoders)),
+        pixel_positions=pixel_positions.tensor(),
+        codes=torch.from_numpy(np.concatenate([np.empty(0, np.int64), *codes])).view(-1, made_with.generation_tokens),
+        code_positions=code_positions.tensor(),
+        text_label_positions=label_positions.tensor(),
+        text_labels=labels.tensor(),
+        text_label_tasks=label_tasks.tensor(),
+        uids=[document.uid for document in documents],
+        tasks=[document.task for document in documents],
+    )
+
+
+class _Column(list[npt.NDArray]):
+    """Pieces of an int64 tensor."""
+
+    def tensor(self) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *self]))
+
+
+def decode(documents: Sequence[Document], made_with: Fingerprints, decoders: Executor) -> npt.NDArray[np.uint8]:
+    """uint8[U, S, S, 3]: the understanding images of `documents` in order, decoded side by side."""
+    images = [(document, number) for document in documents for number in range(len(document.pixels))]
+    side = made_with.image_size
+    pixels = np.empty((len(images), side, side, 3), np.uint8)
+    decode_one = _decode_jpeg if made_with.pixels == "jpeg" else _copy_raw
+    for _ in decoders.map(lambda place: decode_one(*images[place], pixels[place]), range(len(images))):
+        pass
+    return pixels
+
+
+def _decode_jpeg(document: Document, number: int, out: npt.NDArray[np.uint8]) -> None:
+    data = np.frombuffer(document.pixels[number], np.uint8)
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        if (height, width) == out.shape[:2]:
+            simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+    except ValueError as error:
+        raise _damaged(document, number, str(error)) from None
+    if (height, width) != out.shape[:2]:
+        raise _damaged(document, number, f"{width}x{height} pixels, expected {out.shape[1]}x{out.shape[0]}")
+
+
+def _copy_raw(document: Document, number: int, out: npt.NDArray[np.uint8]) -> None:
+    data = np.frombuffer(document.pixels[number], np.uint8)
+    if data.size != out.size:
+        raise _damaged(document, number, f"{data.size} bytes, expected {out.size}")
+    out[:] = data.reshape(out.shape)
+
+
+def _damaged(document: Document, number: int, problem: str) -> ValueError:
+    return ValueError(f"{document.where}: damaged row: image {number}: {problem}; build this shard again")

@@ -1,0 +1,116 @@
+"""The loader: this rank's share of every global batch, prepared in the background."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from janus.data.batch import assemble
+from janus.data.config import DataConfig, TokenIds
+from janus.data.documents import Document, document
+from janus.data.order import ORDER_VERSION
+from janus.data.plan import Draw, Forecast, Plan
+from janus.data.schedule import phases
+from janus.data.shards import check_files
+from janus.packed import PackedBatch
+from schemas.digest import digest
+from schemas.manifest import Snapshot
+
+_ORDER_FIELDS = ("ratio", "ratio_unit", "sequences", "seq_len", "first_role", "caption_drop", "short_caption", "seed")
+
+
+class Loader:
+    """Iterates over the steps `start_step` … `steps` - 1; each yields this rank's micro-batches of the global batch.
+
+    The global batch of a step is the same for every world size and micro-batch size (docs/data-order.md). Pack i goes
+    to rank i mod world_size. All ranks get the same number of micro-batches of `data.micro_batch` packs each; where
+    packs run out, sequences of padding follow.
+
+    Args:
+        corpus: corpus folder.
+        tokens: special tokens of the model's tokenizer.
+        steps: steps of the whole stage (`data.first_share` is a share of them).
+        start_step: first step to yield. Costs the same whatever it is.
+        pin_memory: put tensors in page-locked memory, for asynchronous copies to a GPU.
+
+    Raises:
+        FileNotFoundError, ValueError: a shard is missing, changed or damaged, or the snapshot lacks what the ratio asks
+            for; one line. Damage inside a row shows when the row is reached.
+    """
+
+    def __init__(
+        self,
+        corpus: Path,
+        snapshot: Snapshot,
+        *,
+        data: DataConfig,
+        tokens: TokenIds,
+        steps: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        check_files(corpus, snapshot, verify=data.verify)
+        self._made_with = snapshot.fingerprints
+        self._data = data
+        self._tokens = tokens
+        self._rank, self._world_size = rank, world_size
+        self._start_step, self._steps = start_step, steps
+        self._pin_memory = pin_memory
+        schedule = phases(corpus, snapshot, data, steps)
+        self._pools = {pool.name: pool for phase in schedule for pool in phase.pools.values()}
+        self._plan = Plan(schedule, data)
+        self.order = order_digest(data, snapshot, steps)
+        """Names the data order. A resumed run must have the one it began with."""
+
+    @property
+    def forecasts(self) -> list[Forecast]:
+        """What an average step of each phase holds."""
+        return self._plan.forecasts
+
+    def __iter__(self) -> Iterator[list[PackedBatch]]:
+        with (
+            ThreadPoolExecutor(self._data.decode_threads, "decode") as decoders,
+            ThreadPoolExecutor(1, "batch") as builder,
+        ):
+            ready: deque[Future[list[PackedBatch]]] = deque()
+            try:
+                for step in range(self._start_step, self._steps):
+                    ready.append(builder.submit(self._build, step, decoders))
+                    if len(ready) > self._data.prefetch:
+                        yield ready.popleft().result()
+                while ready:
+                    yield ready.popleft().result()
+            finally:
+                builder.shutdown(wait=True, cancel_futures=True)
+
+    def _build(self, step: int, decoders: ThreadPoolExecutor) -> list[PackedBatch]:
+        batches = []
+        for packs in deal(self._plan.step(step), self._data, self._rank, self._world_size):
+            documents = [[self._document(draw) for draw in pack] for pack in packs]
+            batch = assemble(documents, self._data.seq_len, self._tokens, self._made_with, decoders)
+            batches.append(batch.pin_memory() if self._pin_memory else batch)
+        return batches
+
+    def _document(self, draw: Draw) -> Document:
+        return document(self._pools[draw.pool].row(draw.row), draw, self._tokens, self._made_with)
+
+
+def deal(packs: list[list[Draw]], data: DataConfig, rank: int, world_size: int) -> list[list[list[Draw]]]:
+    """This rank's packs of a global batch, by micro-batch: as many micro-batches on every rank, all equally large."""
+    per_round = world_size * data.micro_batch
+    rounds = -(-max(len(packs), data.sequences) // per_round)
+    mine = packs[rank::world_size]
+    mine += [[]] * (rounds * data.micro_batch - len(mine))
+    return [mine[start : start + data.micro_batch] for start in range(0, len(mine), data.micro_batch)]
+
+
+def order_digest(data: DataConfig, snapshot: Snapshot, steps: int) -> str:
+    """Digest of all that decides which documents a step trains on; world size and micro-batch size do not."""
+    settings = {name: value for name, value in asdict(data).items() if name in _ORDER_FIELDS}
+    switch = round(data.first_share * steps) if data.first_role else None
+    return digest({"version": ORDER_VERSION, "snapshot": snapshot.name, "switch": switch, **settings})
