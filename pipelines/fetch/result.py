@@ -1,0 +1,49 @@
+"""What every download engine answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.reasons import Outcome
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What came of one address."""
+
+    url: str
+    outcome: Outcome
+    data: bytes | None = None
+    """The original bytes; set only if `outcome` is OK."""
+    final_url: str | None = None
+    """Where the last answer came from, after redirects."""
+    http_status: int | None = None
+    """Of the last answer."""
+
+
+class Fetcher(Protocol):
+    """A download engine."""
+
+    def fetch_many(self, urls: Sequence[str]) -> list[Fetched]:
+        """Fetch all, in any order, and answer in that of `urls`. Never raises for anything an address or server does.
+
+        All bodies are held in memory, so the caller bounds it by the number of addresses.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads."""
+        ...
+
+
+class FetchProblem(Exception):
+    """Why a request gave no image."""
+
+    def __init__(self, outcome: Outcome, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(outcome.value)
+        self.outcome = outcome
+        self.status = status
+        self.retry_after = retry_after
+        """Seconds the server asks us to wait."""

@@ -1,0 +1,210 @@
+"""One request to one checked address, within a deadline and a byte cap. Follows nothing, retries nothing.
+
+Proxies and cookies are not used, certificates are verified. Bodies are asked for as they are (`identity`); a server
+that compresses anyway is unpacked only up to the byte cap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.message import Message
+
+from urllib3.util import wait_for_read
+
+from pipelines.fetch.address import Resolver, Target
+from pipelines.fetch.deadline import Guard, Watchdog
+from pipelines.fetch.result import FetchProblem
+from schemas.reasons import Outcome
+
+BLOCK = 1 << 16
+CONNECT_S = 10.0
+"""Longest wait for one address of a host to accept."""
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer. `body` is read only for 2xx, and is empty for others."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def location(self) -> str | None:
+        """Where a redirect points to, None if this is none."""
+        location = self.headers.get("Location") if self.status in REDIRECTS else None
+        if location is not None:
+            with contextlib.suppress(UnicodeError):  # servers send UTF-8, http.client reads Latin-1
+                return location.encode("latin-1").decode()
+        return location
+
+
+class Transport:
+    """Connections, kept alive per origin."""
+
+    def __init__(self, resolver: Resolver, user_agent: str, *, keep: int) -> None:
+        self._resolver = resolver
+        self._user_agent = user_agent
+        self._keep = keep
+        self._idle: list[tuple[str, http.client.HTTPConnection]] = []
+        self._lock = threading.Lock()
+        self._watchdog = Watchdog()
+        self._tls = ssl.create_default_context()
+
+    def get(
+        self, target: Target, *, seconds: float, max_bytes: int, check: Callable[[int, Message], None] | None = None
+    ) -> Reply:
+        """GET `target`. `check` sees status and headers of a success or a redirect before the body is read, and
+        may raise FetchProblem.
+
+        Raises FetchProblem: FORBIDDEN_ADDRESS, CONNECTION, TIMEOUT, TRUNCATED, TOO_LARGE, BAD_IMAGE (broken gzip).
+        """
+        with self._watchdog.limit(seconds) as guard, _named_problems(guard):
+            while True:
+                kept = self._take(target.origin)
+                connection = kept or self._connect(target, guard)
+                try:
+                    guard.watch(connection.sock)
+                    connection.sock.settimeout(guard.left)
+                    try:
+                        response = self._send(connection, target)
+                    except (http.client.RemoteDisconnected, ConnectionError):
+                        if kept is not None and not guard.fired:  # the server closed it meanwhile; not its fault
+                            connection.close()
+                            continue
+                        raise
+                    reply = _read(response, max_bytes, check)
+                except BaseException:
+                    connection.close()
+                    raise
+                guard.release()
+                if guard.fired:
+                    raise TimeoutError
+                self._put_back(target.origin, connection, response)
+                return reply
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._watchdog.close()
+        with self._lock:
+            for _, connection in self._idle:
+                connection.close()
+            self._idle.clear()
+
+    def _connect(self, target: Target, guard: Guard) -> http.client.HTTPConnection:
+        places = self._resolver.places(target, guard.left)
+        for number, place in enumerate(places, start=1):
+            try:
+                raw = socket.create_connection(place, timeout=min(CONNECT_S, guard.left))
+                break
+            except OSError:
+                if number == len(places) or guard.left < 0.01:
+                    raise
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = http.client.HTTPConnection(target.host, target.port)
+        connection.sock = raw
+        if target.scheme == "https":
+            try:
+                # The handshake comes after the guard knows the socket: it can be dripped like anything else.
+                secure = self._tls.wrap_socket(raw, server_hostname=target.host, do_handshake_on_connect=False)
+                connection.sock = secure
+                guard.watch(secure)
+                secure.settimeout(guard.left)
+                secure.do_handshake()
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _send(self, connection: http.client.HTTPConnection, target: Target) -> http.client.HTTPResponse:
+        headers = {
+            "Host": target.netloc,
+            "User-Agent": self._user_agent,
+            "Accept": "image/*,*/*;q=0.5",
+            "Accept-Encoding": "identity",
+        }
+        connection.request("GET", target.path, headers=headers)
+        return connection.getresponse()
+
+    def _take(self, origin: str) -> http.client.HTTPConnection | None:
+        while True:
+            with self._lock:
+                place = next((i for i, (name, _) in enumerate(self._idle) if name == origin), None)
+                if place is None:
+                    return None
+                connection = self._idle.pop(place)[1]
+            if connection.sock is not None and not wait_for_read(connection.sock, timeout=0.0):
+                return connection
+            connection.close()  # readable while idle: the server has closed it, or talks out of turn
+
+    def _put_back(
+        self, origin: str, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+    ) -> None:
+        if response.will_close or not response.isclosed() or connection.sock is None:
+            connection.close()
+            return
+        with self._lock:
+            self._idle.append((origin, connection))
+            oldest = self._idle.pop(0)[1] if len(self._idle) > self._keep else None
+        if oldest is not None:
+            oldest.close()
+
+
+@contextlib.contextmanager
+def _named_problems(guard: Guard) -> Iterator[None]:
+    """Whatever a socket raises, as one of our outcomes."""
+    try:
+        yield
+    except FetchProblem as problem:
+        # A body cut off by the guard looks like one cut off by the server.
+        if guard.fired:
+            raise FetchProblem(Outcome.TIMEOUT, status=problem.status) from None
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        late = guard.fired or isinstance(error, TimeoutError)
+        raise FetchProblem(Outcome.TIMEOUT if late else Outcome.CONNECTION) from error
+
+
+def _read(response: http.client.HTTPResponse, max_bytes: int, check: Callable[[int, Message], None] | None) -> Reply:
+    """The answer's body, read piece by piece and given up as soon as it is too much."""
+    status = response.status
+    if check is not None and (200 <= status < 300 or status in REDIRECTS):
+        check(status, response.headers)
+    if not 200 <= status < 300:
+        return Reply(status, response.headers, b"")
+    if response.length is not None and response.length > max_bytes:
+        raise FetchProblem(Outcome.TOO_LARGE, status=status)
+    unpack = _unpacker(response.headers, status)
+    body = bytearray()
+    received = 0
+    try:
+        while block := response.read1(BLOCK):
+            received += len(block)
+            body += unpack(block, max_bytes + 1 - len(body))
+            if max(received, len(body)) > max_bytes:
+                raise FetchProblem(Outcome.TOO_LARGE, status=status)
+    except http.client.IncompleteRead:
+        raise FetchProblem(Outcome.TRUNCATED, status=status) from None
+    except zlib.error:
+        raise FetchProblem(Outcome.BAD_IMAGE, status=status) from None
+    if response.length:  # bytes that were promised and did not come
+        raise FetchProblem(Outcome.TRUNCATED, status=status)
+    response.close()
+    return Reply(status, response.headers, bytes(body))
+
+
+def _unpacker(headers: Message, status: int) -> Callable[[bytes, int], bytes]:
+    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return lambda block, room: block
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return zlib.decompressobj(wbits=47).decompress  # 47: gzip or zlib, by the header
+    raise FetchProblem(Outcome.NOT_AN_IMAGE, status=status)  # nothing we asked for
