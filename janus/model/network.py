@@ -1,0 +1,138 @@
+"""The Janus network: `JanusForConditionalGeneration` plus what training needs.
+
+`transformers` has the modules and inference; it has no image loss, no packing and no mixed batches. `Janus` adds them
+as one method and keeps module tree and state dict, so checkpoints are interchangeable (DESIGN D7).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import JanusConfig, JanusForConditionalGeneration
+from transformers.models.janus.modeling_janus import JanusPreTrainedModel
+
+from janus.model import attention
+from janus.model.loss import token_losses
+from janus.model.parts import JanusBody
+from janus.model.pixels import normalize
+from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch, TaskLosses
+
+MODULES = {
+    "understanding_encoder": "model.vision_model",
+    "understanding_adaptor": "model.aligner",
+    "vq": "model.vqmodel",
+    "code_embedding": "model.generation_embeddings",
+    "generation_adaptor": "model.generation_aligner",
+    "image_head": "model.generation_head",
+    "llm": "model.language_model",
+    "text_head": "lm_head",
+}
+"""The paper's names of the parts (section 3.1) and where they are in the module tree."""
+
+
+class Janus(JanusForConditionalGeneration):
+    """A Janus that can be trained on packed, mixed batches.
+
+    Everything `JanusForConditionalGeneration` does, it does too. Differences: the LLM uses the `packed` attention
+    (the same as sdpa outside training), the text head is never tied to the embeddings, and the VQ tokenizer stays in
+    evaluation mode.
+    """
+
+    # Tying would overwrite the text head the moment anybody calls tie_weights(); no Janus is tied.
+    _tied_weights_keys = None
+
+    def __init__(self, config: JanusConfig) -> None:
+        # Not the parent's __init__: it would build the published parts whatever the configuration (see JanusBody).
+        JanusPreTrainedModel.__init__(self, config)
+        config.tie_word_embeddings = False
+        config.text_config.tie_word_embeddings = False
+        self.model = JanusBody(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+        self.model.vqmodel.requires_grad_(False).eval()
+        self.model.language_model.config._attn_implementation = attention.NAME
+
+    def train(self, mode: bool = True) -> Janus:
+        """Set training mode, except for the VQ tokenizer, which no stage trains (paper section 3.3)."""
+        super().train(mode)
+        self.model.vqmodel.eval()
+        return self
+
+    def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Understanding features in the LLM's space.
+
+        Args:
+            pixels: uint8[U, S, S, 3], or float[U, 3, S, S] in [-1, 1].
+
+        Returns:
+            [U, N_u, H].
+        """
+        if pixels.dtype == torch.uint8:
+            pixels = normalize(pixels)
+        return self.model.get_image_features(pixels).pooler_output
+
+    def packed_loss(self, batch: PackedBatch) -> TaskLosses:
+        """Summed cross-entropy and token count per task of one packed, mixed micro-batch (DESIGN D10).
+
+        Every head runs at its own labels only. A batch without images, codes or text labels still runs each part once
+        on a stand-in whose contribution is multiplied by zero: every rank then does the same collective operations
+        and every trainable parameter gets a gradient, so neither DDP nor FSDP waits for ever.
+        """
+        embeddings, idle = self._embed(batch)
+        packing = attention.Packing(batch.lengths, batch.input_ids.shape[1])
+        hidden = self.model.language_model(
+            inputs_embeds=embeddings,
+            position_ids=batch.position_ids,
+            attention_mask=packing.mask,
+            packing=packing,
+            use_cache=False,
+        ).last_hidden_state.flatten(0, 1)
+
+        text = self._head_losses(hidden, self.lm_head, batch.text_label_positions, batch.text_labels)
+        # The hidden state before a code predicts it: `<begin_of_image>` predicts code 0.
+        image = self._head_losses(hidden, self.model.generation_head, batch.code_positions - 1, batch.codes.flatten())
+        sums = torch.zeros(NUM_TASKS, device=hidden.device)
+        if len(batch.text_labels):
+            sums = sums.index_add(0, batch.text_label_tasks, text)
+        else:
+            idle = idle + text.sum()
+        if batch.codes.numel():
+            generation = torch.full_like(batch.code_positions, TASK_IDS["generation"])
+            sums = sums.index_add(0, generation, image)
+        else:
+            idle = idle + image.sum()
+        return TaskLosses(sums=sums + 0.0 * idle, counts=batch.label_counts())
+
+    def _embed(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Input embeddings [B, L, H], and the sum of what stand-ins for missing modalities gave."""
+        words = self.get_input_embeddings()(batch.input_ids)
+        flat = words.flatten(0, 1)
+        idle = torch.zeros((), device=words.device)
+
+        pixels = batch.pixels
+        if not len(pixels):
+            side = self.config.vision_config.image_size
+            pixels = pixels.new_zeros(1, side, side, 3)
+        features = self.image_features(pixels)
+        if len(batch.pixels):
+            flat = flat.index_copy(0, batch.pixel_positions, features.flatten(0, 1).to(flat.dtype))
+        else:
+            idle = idle + features.float().sum()
+
+        codes = batch.codes if len(batch.codes) else batch.codes.new_zeros(1, 1)
+        code_embeddings = self.prepare_embeddings_for_image_generation(codes)
+        if len(batch.codes):
+            flat = flat.index_copy(0, batch.code_positions, code_embeddings.flatten(0, 1).to(flat.dtype))
+        else:
+            idle = idle + code_embeddings.float().sum()
+        return flat.view_as(words), idle
+
+    @staticmethod
+    def _head_losses(
+        hidden: torch.Tensor, head: nn.Module, positions: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """float32[T] at `positions`; without any, the loss of one stand-in label."""
+        if not len(labels):
+            positions, labels = positions.new_zeros(1), labels.new_zeros(1)
+        last = head.vision_head if hasattr(head, "vision_head") else head
+        return token_losses(hidden.index_select(0, positions), head, labels, classes=last.out_features)
