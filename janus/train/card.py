@@ -1,0 +1,121 @@
+"""The run card: what a run is about to do and what its first losses should be, before step 1.
+
+Most wasted GPU days begin with the wrong module trained or the wrong weights loaded; both show here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from janus.model.network import MODULES, Janus
+from janus.train.flops import Flops
+from janus.train.recipe import Recipe
+from schemas.manifest import Snapshot
+
+GIB = 2**30
+TOLERATED_EXCESS = 1.25
+"""A loss over ln(V) times this is worse than guessing by more than a fresh layer's noise."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One module of the model."""
+
+    name: str
+    parameters: int
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the run card says."""
+
+    title: str
+    parts: list[Part]
+    tokens: int
+    """Positions of all packs of the run."""
+    flops: float
+    """Of the whole run, LLM only (`Flops.typical_step`)."""
+    state_bytes: int
+    """Weights, gradients and optimiser state of one process."""
+    ceilings: dict[str, float]
+    """Loss of pure guessing per task, ln(V): no first loss should be much above it."""
+    rows: dict[str, int]
+    """Rows of the snapshot per task."""
+    shares: dict[str, float]
+    """Share of each task in the ratio."""
+    unit: str
+    """What the ratio counts."""
+
+
+def make_card(recipe: Recipe, janus: Janus, snapshot: Snapshot, flops: Flops, *, shards: int) -> Card:
+    """The card of a run; `shards` processes share weights and state under FSDP (1 for none)."""
+    parts = []
+    for name, path in MODULES.items():
+        count = sum(parameter.numel() for parameter in janus.get_submodule(path).parameters())
+        parts.append(Part(name, count, name in recipe.train))
+    trained = sum(part.parameters for part in parts if part.trained)
+    whole = sum(part.parameters for part in parts)
+    moments = 1 if recipe.optimizer.name == "muon" else 2
+    # fp32 weights (masters, under bf16), gradients and moments; the bf16 copies FSDP gathers live layer by layer.
+    state_bytes = 4 * (whole + trained * (1 + moments)) // shards
+    vocabulary = math.log(janus.config.text_config.vocab_size)
+    codebook = math.log(janus.config.vq_config.num_embeddings)
+    ceilings = {"understanding": vocabulary, "text": vocabulary, "generation": codebook}
+    ratio = dict(zip(ceilings, recipe.data.ratio, strict=True))
+    asked = [task for task, part in ratio.items() if part]
+    return Card(
+        title=f"{recipe.preset}, stage {recipe.stage}",
+        parts=parts,
+        tokens=recipe.steps * recipe.data.sequences * recipe.data.seq_len,
+        flops=recipe.steps * flops.typical_step(recipe.data.sequences, recipe.data.seq_len),
+        state_bytes=state_bytes,
+        ceilings={task: ceilings[task] for task in asked},
+        rows={task: snapshot.rows(task) for task in asked},  # type: ignore[arg-type]
+        shares={task: ratio[task] / sum(ratio.values()) for task in asked},
+        unit=recipe.data.ratio_unit,
+    )
+
+
+def show(card: Card, recipe: Recipe, console: Console) -> None:
+    """Print the card."""
+    modules = Table(title=f"Run card: {card.title}", title_justify="left", box=None, pad_edge=False)
+    modules.add_column("module")
+    modules.add_column("parameters", justify="right")
+    modules.add_column("")
+    for part in card.parts:
+        modules.add_row(part.name, f"{part.parameters:,}", "[green]trains[/]" if part.trained else "[dim]frozen[/]")
+    console.print(modules)
+    data = recipe.data
+    console.print(
+        f"{recipe.steps:,} steps of {data.sequences} x {data.seq_len} = {card.tokens / 1e9:.3g} B tokens, "
+        f"about {card.flops:.2e} FLOP in the LLM; {card.state_bytes / GIB:.2f} GiB of weights, gradients and optimiser "
+        f"state per process, plus activations"
+    )
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    muon = f" + muon lr {optimizer.muon_lr:g}" if optimizer.name == "muon" else ""
+    console.print(
+        f"adamw lr {optimizer.lr:g}{muon}, {schedule.shape} after {schedule.warmup} warm-up steps, "
+        f"weight decay {optimizer.weight_decay:g}, clip {recipe.clip:g}, {recipe.precision}, {recipe.parallel.mode}"
+    )
+    tasks = Table(box=None, pad_edge=False)
+    for column in ("task", f"share of {card.unit}", "rows", "loss of guessing"):
+        tasks.add_column(column, justify="left" if column == "task" else "right")
+    for task, ceiling in card.ceilings.items():
+        tasks.add_row(task, f"{card.shares[task]:.1%}", f"{card.rows[task]:,}", f"{ceiling:.3f}")
+    console.print(tasks)
+
+
+def check_first_loss(card: Card, losses: Mapping[str, float]) -> list[str]:
+    """One line of warning per task whose first loss is well above guessing."""
+    return [
+        f"first {task} loss {losses[task]:.3f} is far above ln(V) = {ceiling:.3f}: "
+        "the weights are worse than none; is this the right model, and this corpus made with its tokenizer?"
+        for task, ceiling in card.ceilings.items()
+        if task in losses and losses[task] > TOLERATED_EXCESS * ceiling
+    ]

@@ -1,0 +1,153 @@
+"""From the numbers of a step on the device to a line that people and programs read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+
+from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch
+from janus.train.card import Card, check_first_loss
+from janus.train.flops import Flops
+from janus.train.guard import check_finite, documents_of
+from janus.train.metrics import Display
+from janus.train.recipe import Recipe
+from janus.train.step import Accumulated
+from janus.train.watch import mean_losses
+from janus.train.world import World
+
+
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Take one line."""
+
+    def close(self) -> None:
+        """No more lines."""
+
+
+class Reading:
+    """The numbers of one step, on their way from the device to the host without anybody waiting."""
+
+    def __init__(
+        self, step: int, batches: Sequence[PackedBatch], done: Accumulated, norms: torch.Tensor, lr: float
+    ) -> None:
+        """Args: steps done after this one; what `accumulate` and `Clipper.clip` returned; the learning rate."""
+        self.step, self.done, self.lr = step, done, lr
+        self.documents = documents_of(batches)
+        self._shape = done.sums.shape
+        self._event: torch.cuda.Event | None = None
+        self._values = torch.cat([done.sums.flatten(), norms])
+        if self._values.is_cuda:
+            pinned = torch.empty(self._values.shape, pin_memory=True)
+            self._values = pinned.copy_(self._values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def read(self) -> tuple[list[list[float]], list[float]]:
+        """Loss sums per micro-batch and task, and gradient norms; waits until they are here."""
+        if self._event is not None:
+            self._event.synchronize()
+        sums = self._values[: self._shape.numel()].view(self._shape)
+        return sums.tolist(), self._values[self._shape.numel() :].tolist()
+
+
+class Logbook:
+    """Checks every step's numbers and writes a line for some."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        world: World,
+        card: Card,
+        flops: Flops,
+        *,
+        modules: Sequence[str],
+        peak: float | None,
+        display: Display,
+        sinks: Sequence[Sink],
+    ) -> None:
+        """Args: names of the trained modules in the order of their norms; the device's peak FLOP/s, if known."""
+        self._recipe, self._world, self._card, self._flops = recipe, world, card, flops
+        self._modules, self._peak, self._display, self._sinks = modules, peak, display, sinks
+        self._since = time.perf_counter()
+        self._steps = self._positions = 0
+        self._work = 0.0
+
+    def begin(self, batches: Sequence[PackedBatch]) -> None:
+        """Count the work of a step, from the host's copy of its batches."""
+        self._steps += 1
+        self._positions += sum(batch.input_ids.numel() for batch in batches)
+        if self._peak is not None:
+            self._work += self._flops.step(batches)
+
+    def settle(self, reading: Reading) -> None:
+        """Take in a step. All ranks must call, in step order.
+
+        Raises NonFiniteError where a loss or gradient is not finite.
+        """
+        sums, norms = reading.read()
+        by_module = dict(zip(("all", *self._modules), norms, strict=True))
+        check_finite(reading.step, sums, by_module, reading.documents)
+        self._display.step(reading.step)
+        if reading.step % self._recipe.watch.log_every and reading.step not in (1, self._recipe.steps):
+            return
+        totals = [sum(column) for column in zip(*sums, strict=True)]
+        losses = mean_losses(self._world.sum(totals[:NUM_TASKS]), [float(c) for c in reading.done.global_tokens])
+        tokens = {task: reading.done.global_tokens[number] for task, number in TASK_IDS.items() if task in losses}
+        line = {
+            "step": reading.step,
+            "loss": losses,
+            "tokens": tokens,
+            "lr": reading.lr,
+            "grad_norm": by_module,
+            "batch": {"samples": reading.done.samples, "fingerprint": reading.done.fingerprint},
+            "speed": self._speed(reading.step),
+        }
+        self.write(line)
+        self._display.line(line)
+        if reading.step == 1:
+            for warning in check_first_loss(self._card, losses):
+                self.say(f"[yellow]warning:[/] {warning}")
+
+    def _speed(self, step: int) -> dict[str, float]:
+        """Since the last line; tokens are positions of packs, of all ranks."""
+        seconds = time.perf_counter() - self._since
+        steps = max(1, self._steps)
+        speed = {
+            "seconds_per_step": seconds / steps,
+            "tokens_per_s": self._positions * self._world.size / seconds,
+            "seconds_left": (self._recipe.steps - step) * seconds / steps,
+        }
+        if self._peak is not None:
+            speed["mfu"] = self._work / seconds / self._peak
+        self._since = time.perf_counter()
+        self._steps = self._positions = 0
+        self._work = 0.0
+        return speed
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside does not count as training."""
+        start = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - start
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Give a line to all sinks."""
+        for sink in self._sinks:
+            sink.write(line)
+
+    def say(self, text: str) -> None:
+        """A line for people only."""
+        self._display.say(text)
+
+    def close(self) -> None:
+        """Close display and sinks."""
+        self._display.close()
+        for sink in self._sinks:
+            sink.close()

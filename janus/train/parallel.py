@@ -1,0 +1,91 @@
+"""How one step is laid over devices: recomputation and compilation per LLM layer, then DDP or FSDP2 around all.
+
+The order matters: checkpointing goes inside compilation, and both inside FSDP's hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from janus.train.recipe import Parallel, Recipe
+from janus.train.step import LossModule
+from janus.train.world import World
+
+KEPT_BY_SELECTIVE = (
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+    torch.ops.aten._flash_attention_forward.default,
+)
+"""What selective activation checkpointing keeps: the products and attention, dear to compute and small to store."""
+
+
+def parallelize(module: LossModule, recipe: Recipe, world: World) -> tuple[nn.Module, dist.ProcessGroup | None]:
+    """Prepare `module` (on its device, trained parameters chosen) for training.
+
+    Returns the module to call, and the group over which each gradient is sharded (None where it is whole).
+    Raises ValueError where the layout does not fit the processes.
+    """
+    config = recipe.parallel
+    for layer in _layers(module):
+        layer.forward = _layer_forward(layer.forward, config)
+    sharded = config.mode in ("fsdp", "hybrid") and (world.size > 1 or recipe.precision == "bf16")
+    if not sharded:
+        if world.size == 1:
+            return module, None
+        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True), None
+    mesh = _mesh(config, world)
+    policy = MixedPrecisionPolicy()
+    if recipe.precision == "bf16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for layer in _layers(module):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    # All else is gathered at once with the root: encoder, adaptors, embeddings and heads, so a rank whose batch skips
+    # one of them still takes part in the same collectives.
+    fully_shard(module, mesh=mesh, mp_policy=policy)
+    return module, mesh["shard"].get_group()
+
+
+def _layers(module: LossModule) -> list[nn.Module]:
+    return list(module.janus.model.language_model.layers)
+
+
+def _layer_forward(forward: Callable[..., Any], config: Parallel) -> Callable[..., Any]:
+    if config.activation_checkpoint == "full":
+        forward = partial(checkpoint, forward, use_reentrant=False)
+    elif config.activation_checkpoint == "selective":
+        contexts = partial(create_selective_checkpoint_contexts, _keep)
+        forward = partial(checkpoint, forward, use_reentrant=False, context_fn=contexts)
+    return torch.compile(forward) if config.compile else forward
+
+
+def _keep(context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operator in KEPT_BY_SELECTIVE else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _mesh(config: Parallel, world: World) -> DeviceMesh:
+    """Mesh with a dimension "shard", inside one of "replicate" for hybrid sharding."""
+    kind = world.device.type
+    if config.mode == "fsdp":
+        return init_device_mesh(kind, (world.size,), mesh_dim_names=("shard",))
+    if world.size % world.local_size:
+        raise ValueError(f"--parallel.mode hybrid: {world.size} processes do not fill nodes of {world.local_size}")
+    shape = (world.size // world.local_size, world.local_size)
+    return init_device_mesh(kind, shape, mesh_dim_names=("replicate", "shard"))
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether FSDP holds the weights in pieces."""
+    return isinstance(module, FSDPModule)

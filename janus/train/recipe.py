@@ -1,0 +1,168 @@
+"""A stage of training as data: everything that decides a run is a field here (DESIGN D9).
+
+Frozen dataclasses, so a recipe can be printed, compared, written to the run folder and overridden field by field on the
+command line. Imports no torch: `--help` must be quick.
+
+Where the paper is silent (docs/training.md has the list), the choice is a field and its docstring says what and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from janus.data.config import DataConfig
+
+ModuleName = Literal[
+    "understanding_encoder",
+    "understanding_adaptor",
+    "vq",
+    "code_embedding",
+    "generation_adaptor",
+    "image_head",
+    "llm",
+    "text_head",
+]
+"""The parts of a Janus that a stage trains or freezes (`janus.model.network.MODULES` has their paths)."""
+
+PresetName = Literal["janus-1.3b", "janus-pro-1b", "janus-pro-7b", "tiny"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How gradients move weights."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw, or muon: orthogonalised momentum on the hidden matrices beside AdamW on all else (tiny preset)."""
+    lr: float = 1e-4
+    """Peak learning rate of AdamW."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's averaging of gradient and squared gradient (paper, table 1)."""
+    eps: float = 1e-8
+    """AdamW's epsilon. Not in the paper: torch's default."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay. Applied to matrices only, not to biases, norms and embeddings (not in the paper)."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon; unused with adamw."""
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    """Factor on the learning rate of single modules, e.g. `understanding_encoder 0.1`."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over steps."""
+
+    shape: Literal["constant", "cosine"] = "constant"
+    """After the warm-up."""
+    warmup: int = 0
+    """Steps of linear warm-up from 0."""
+    floor: float = 0.0
+    """Where cosine ends, as a share of the peak. Not in the paper: 0."""
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How one step is laid over devices. Changes speed and memory, and results only by rounding."""
+
+    mode: Literal["ddp", "fsdp", "hybrid"] = "fsdp"
+    """ddp: a copy per process. fsdp: weights, gradients and optimiser state sharded over all processes (FSDP2).
+    hybrid: sharded inside a node, copied between nodes. A single process is only wrapped where precision is bf16."""
+    compile: bool = False
+    """torch.compile of each LLM layer. Costs minutes at the first step."""
+    activation_checkpoint: Literal["none", "selective", "full"] = "none"
+    """Recompute LLM layers in the backward: all of them (full), or all but products and attention (selective)."""
+    gc_every: int = 200
+    """Steps between Python garbage collections, which run on all ranks at once; automatic collection is off."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """When the state of a run is saved."""
+
+    every: int = 1000
+    """Steps between checkpoints; 0 for none but the last."""
+    keep: int = 2
+    """Newest checkpoints kept."""
+    milestone_every: int = 0
+    """Checkpoints at multiples of this many steps are kept for good; 0 for none."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is looked at while training."""
+
+    log_every: int = 10
+    """Steps between lines in metrics.jsonl."""
+    tensorboard: bool = False
+    """Also write TensorBoard files (`pip install janus-forge[tensorboard]`)."""
+    held_out: str = ""
+    """Corpus folder whose loss is measured every `held_out_every` steps; empty for none."""
+    held_out_every: int = 1000
+    """Steps between held-out losses."""
+    held_out_steps: int = 8
+    """Global batches per held-out loss; the same ones each time."""
+    sample_every: int = 0
+    """Steps between sample images and answers; 0 for none."""
+    prompts: tuple[str, ...] = ()
+    """Prompts of the sample images."""
+    questions: tuple[tuple[str, str], ...] = ()
+    """Pairs of image file and question for the sample answers."""
+    cfg_scale: float = 5.0
+    """Classifier-free guidance of the sample images (paper, section 3.4)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One stage of training."""
+
+    stage: Literal[1, 2, 3]
+    """1: adaptors and image head. 2: unified pretraining. 3: supervised fine-tuning (paper, section 3.2)."""
+    preset: PresetName
+    """Where the defaults of all other fields come from."""
+    train: tuple[ModuleName, ...]
+    """Modules that train; all others are frozen. Whether `code_embedding` trains in stage 1 is not in the paper."""
+    steps: int
+    """Optimiser steps."""
+    data: DataConfig
+    optimizer: Optimizer
+    schedule: Schedule
+    precision: Literal["fp32", "autocast", "bf16"] = "bf16"
+    """fp32. autocast: fp32 weights, matrix products in bf16. bf16: a bf16 copy of the weights computes, fp32 master
+    weights and gradient sums stay sharded (FSDP2). Not in the paper."""
+    isolate_documents: bool = True
+    """Whether documents packed into one sequence see only themselves. The paper does not say; without it, a caption
+    could be answered from another sample's image."""
+    clip: float = 1.0
+    """Largest gradient norm over all trained weights (paper, table 1)."""
+    parallel: Parallel = Parallel()
+    checkpoint: Checkpoint = Checkpoint()
+    watch: Watch = Watch()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError with one line for values no run can have."""
+        if self.steps < 1:
+            raise ValueError(f"--steps {self.steps}: expected at least 1")
+        if not self.train:
+            raise ValueError("--train is empty: name at least one module to train")
+        if "vq" in self.train:
+            raise ValueError("--train vq: codes are computed before training, so the VQ tokenizer has no gradient")
+        if self.clip <= 0:
+            raise ValueError(f"--clip {self.clip}: expected a positive number (inf for no clipping)")
+        if self.watch.log_every < 1:
+            raise ValueError(f"--watch.log-every {self.watch.log_every}: expected at least 1")
+        if self.precision == "bf16" and self.parallel.mode == "ddp":
+            raise ValueError("--precision bf16 keeps its master weights in FSDP: use --parallel.mode fsdp or hybrid")
+        if self.optimizer.name == "muon" and self.parallel.mode != "ddp":
+            raise ValueError("--optimizer.name muon needs whole matrices: use --parallel.mode ddp")
+        unknown = set(self.optimizer.lr_scale) - set(self.train)
+        if unknown:
+            raise ValueError(f"--optimizer.lr-scale names {', '.join(sorted(unknown))}: not among the trained modules")
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide the weights: a checkpoint may only be continued with the same ones."""
+        fields = asdict(self)
+        for name in ("parallel", "checkpoint", "watch"):
+            del fields[name]
+        for name in ("micro_batch", "decode_threads", "prefetch", "verify"):
+            del fields["data"][name]
+        return fields
