@@ -70,7 +70,7 @@ class _StaticLayer(CacheLayerMixin):
 
 
 def left_pad(rows: list[list[int]], width: int, pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids int64[R, width] and attend bool[R, width]. A prompt's own `pad_id` tokens (the null condition's) count."""
+    """Token ids int64[R, width] and attend bool[R, width]. The null condition's pad tokens do count."""
     ids = torch.full((len(rows), width), pad_id, dtype=torch.int64)
     attend = torch.zeros((len(rows), width), dtype=torch.bool)
     for row, tokens in enumerate(rows):

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["answer", "codes_to_images", "image_prompt", "null_prompt", "sample_codes", "sample_images"]
 
-_DECODE_PIXELS = 8 * 384 * 384
-"""Pixels per pass of the VQ decoder: its full-resolution feature maps are the memory peak of sampling."""
-
 
 def image_prompt(processor: Processor, caption: str, template: str) -> list[int]:
     """Token ids of a text-to-image prompt, BOS ... BOI: a training row of `template` cut at its first BOI."""
@@ -127,13 +124,14 @@ def sample_codes(
 
 @torch.inference_mode()
 def codes_to_images(model: Janus, codes: torch.Tensor) -> np.ndarray:
-    """uint8[B, S, S, 3] from codes int64[B, N_g]."""
+    """uint8[B, S, S, 3] from codes int64[B, N_g].
+
+    One image at a time: a convolution over another batch size rounds differently, and the full-resolution feature maps
+    are the memory peak of sampling.
+    """
     vq = model.model.vqmodel
     device = next(vq.parameters()).device
-    images = []
-    for part in codes.split(max(1, _DECODE_PIXELS // model.config.vision_config.image_size**2)):
-        images.append(to_uint8(decode_codes(vq, part.to(device))).cpu())
-    return torch.cat(images).numpy()
+    return torch.cat([to_uint8(decode_codes(vq, one.to(device))).cpu() for one in codes.split(1)]).numpy()
 
 
 class _CodeLoop:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from transformers import JanusConfig, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig
+from tokenizers import Tokenizer, decoders, models
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import JanusConfig, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig, PreTrainedTokenizerFast
 
+from janus.model.network import Janus
+from janus.model.parts import build
+from janus.model.processor import SPECIAL_TOKENS, Processor
+
+ORDER = ("pad_token", "bos_token", "eos_token", "boi_token", "eoi_token", "image_token")
 PAD, BOS, EOS, BOI, EOI, IMG = 256, 257, 258, 259, 260, 261
 """Ids in the tokenizer of `toy_tokenizer`: 256 bytes, then these."""
 VOCABULARY = 264
@@ -66,3 +73,25 @@ def loud(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     codebook = model.model.vqmodel.quantize.embedding.weight
     codebook.copy_(F.normalize(torch.randn(codebook.shape, generator=generator), dim=-1))
     return model.eval()
+
+
+def toy_tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens: any text, no training."""
+    byte_level = Tokenizer(
+        models.BPE(vocab={char: i for i, char in enumerate(sorted(ByteLevel.alphabet()))}, merges=[])
+    )
+    byte_level.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    byte_level.decoder = decoders.ByteLevel()
+    byte_level.add_special_tokens([SPECIAL_TOKENS[name] for name in ORDER])
+    return PreTrainedTokenizerFast(tokenizer_object=byte_level, **SPECIAL_TOKENS)
+
+
+def toy_processor(config: JanusConfig, style: str = "janus") -> Processor:
+    """The processor of a toy model."""
+    return Processor.from_config(config, toy_tokenizer(), style=style)
+
+
+def toy_janus(seed: int = 0, **text: int) -> tuple[Janus, Processor]:
+    """Our network with random weights, and its processor."""
+    config = toy_config(**text)
+    return loud(build(config), seed), toy_processor(config)
