@@ -1,42 +1,52 @@
-"""Progress of a build, to whoever watches: the command line, and Prefect's artifacts."""
+"""Progress of a build, to whoever watches: the command line that started it, and a bar in Prefect's UI."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 
-Listener = Callable[[str, int, int], None]
-"""Called with (step, shards done, shards in all)."""
+from pipelines.engine import OnProgress, Progress
 
-_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+ARTIFACT_EVERY_S = 2.0
+"""Seconds between updates of the bar in the UI: each is a request."""
+
+_LISTENERS: ContextVar[tuple[OnProgress, ...]] = ContextVar("listeners", default=())
 
 
 @contextlib.contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Hear of the progress of every build in this context. (A flow's parameters go to the API, so it is not one.)"""
-    token = _LISTENER.set(listener)
+def listening(listener: OnProgress) -> Iterator[None]:
+    """Let `listener` hear of the progress of builds in this context. (A flow's parameters go to the API: not these.)"""
+    token = _LISTENERS.set((*_LISTENERS.get(), listener))
     try:
         yield
     finally:
-        _LISTENER.reset(token)
+        _LISTENERS.reset(token)
 
 
-def listener() -> Listener:
-    """Whoever listens here, or one who does not care."""
-    return _LISTENER.get() or (lambda step, done, total: None)
+def report(progress: Progress) -> None:
+    """Tell all who listen."""
+    for listener in _LISTENERS.get():
+        listener(progress)
 
 
-def at_most_every(seconds: float, call: Listener) -> Listener:
-    """`call`, with what comes too soon after the last call left out; the end of a step always gets through."""
-    last = -seconds
+@contextlib.contextmanager
+def shown_as_artifact(corpus: str, step: str) -> Iterator[None]:
+    """Show the progress of one step as a bar in the UI, from when there is something to show."""
+    from flows.artifacts import StepProgress
 
-    def limited(step: str, done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done >= total or now - last >= seconds:
-            last = now
-            call(step, done, total)
+    bar: StepProgress | None = None
+    last = 0.0
 
-    return limited
+    def show(progress: Progress) -> None:
+        nonlocal bar, last
+        if bar is None:
+            bar = StepProgress(corpus, step)
+        finished = progress.shards == progress.total_shards
+        if finished or time.monotonic() - last >= ARTIFACT_EVERY_S:
+            last = time.monotonic()
+            bar(progress.shards, progress.total_shards)
+
+    with listening(show):
+        yield

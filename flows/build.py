@@ -1,0 +1,170 @@
+"""The three corpus flows and the refresh: the steps of `pipelines` as Prefect tasks, nothing more.
+
+A task is one step over all shards (DESIGN D5). What is done is known from the shards' manifests alone, so a flow that
+died, or is run again for no reason, does only what is missing; Prefect's own result cache stays unused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow, Task, flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.logging import get_run_logger
+from prefect.tasks import exponential_backoff
+
+from flows import progress, zombies
+from flows.artifacts import publish_artifacts
+from flows.serve import serve_all
+from pipelines import build as pipelines_build
+from pipelines.steps.context import Build, Shard
+from schemas.manifest import Snapshot
+from schemas.spec import Operations, load_spec
+
+RETRIES = 3
+BACKOFF_S = 5
+"""Delays before retries: 5, 10 and 20 seconds, give or take half."""
+USER_ERRORS = (ValueError, FileNotFoundError)
+"""What trying again cannot mend: a wrong spec, a missing file, a shard that failed for a reason of its own."""
+TIMEOUT_S = 7 * 24 * 3600
+"""A step that takes longer than a week hangs."""
+
+
+def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Retry what may pass (a lost worker, a file system that hiccups), not what somebody must mend."""
+    try:
+        state.result()
+    except USER_ERRORS:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+@task(
+    task_run_name="{name}",
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(BACKOFF_S),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_worth_retrying,
+    timeout_seconds=TIMEOUT_S,
+    cache_policy=NO_CACHE,
+)
+def step(name: str, build: Build, shards: Sequence[Shard]) -> list[Shard]:
+    """One step over all shards; those that have its result already are left alone."""
+    with progress.shown_as_artifact(build.spec.name, name):
+        return pipelines_build.STEPS[name](build, shards)
+
+
+@task(task_run_name="publish", cache_policy=NO_CACHE)
+def publish(build: Build, shards: Sequence[Shard]) -> Snapshot:
+    """Publish the snapshot atomically, let go of old ones, and show what came of it."""
+    snapshot = pipelines_build.finish(build, shards)
+    publish_artifacts(build.corpus, snapshot)
+    return snapshot
+
+
+def build_corpus(
+    spec: str,
+    out: str,
+    variables: dict[str, str],
+    operations: Operations,
+    serve: dict[str, str],
+    stage: int | None = None,
+) -> str:
+    """Build or refresh one corpus inside a flow run; returns the name of its newest snapshot.
+
+    Raises ValueError or FileNotFoundError with one line for what a user must mend.
+    """
+    loaded = load_spec(spec, variables)
+    if stage not in (None, loaded.stage):
+        raise ValueError(f"{spec}: stage = {loaded.stage}; run the flow build-stage{loaded.stage}-corpus for it")
+    corpus = Path(out, loaded.name).resolve()
+    logger = get_run_logger()
+    with ExitStack() as stack:
+        resolve = {**operations.resolve, **stack.enter_context(serve_all(serve))}
+        operations = operations.model_copy(update={"resolve": resolve})
+        build = stack.enter_context(pipelines_build.opened(loaded, corpus, operations, progress.report))
+        for name in zombies.claim(str(corpus)):
+            logger.warning("Run %s died without a word; now marked as Crashed.", name)
+        shards: list[Shard] = []
+        for name in pipelines_build.STEPS:
+            shards = step(name, build, shards)
+        snapshot = publish(build, shards)
+    unchanged = build.parent is not None and build.parent.name == snapshot.name
+    logger.info("%s: %s %s", corpus, "nothing to do, up to date at" if unchanged else "published", snapshot.name)
+    return snapshot.name
+
+
+def _corpus_flow(stage: int) -> Flow[..., str]:
+    @flow(
+        name=f"build-stage{stage}-corpus",
+        description=f"Build a stage {stage} corpus from its spec, or bring it up to date. Does only what is missing.",
+        flow_run_name="{spec}",
+    )
+    def build_stage_corpus(
+        spec: str,
+        out: str = "runs/corpora",
+        variables: dict[str, str] | None = None,
+        operations: Operations | None = None,
+        serve: dict[str, str] | None = None,
+    ) -> str:
+        """Build one corpus.
+
+        Args:
+            spec: Corpus spec (TOML).
+            out: Folder that holds corpora; this one becomes OUT/<name of the corpus>.
+            variables: Values of the spec's {variables}.
+            operations: How the work is done: workers, engine, connections and so on.
+            serve: Folders to serve on 127.0.0.1 meanwhile, by the "host:port" they stand for.
+        """
+        return build_corpus(spec, out, variables or {}, operations or Operations(), serve or {}, stage)
+
+    return build_stage_corpus
+
+
+build_stage1_corpus = _corpus_flow(1)
+build_stage2_corpus = _corpus_flow(2)
+build_stage3_corpus = _corpus_flow(3)
+FLOWS = {1: build_stage1_corpus, 2: build_stage2_corpus, 3: build_stage3_corpus}
+
+
+@flow(
+    name="refresh-corpora",
+    description="Bring corpora up to date: only new data is processed, older snapshots keep working.",
+)
+def refresh_corpora(
+    specs: list[str],
+    out: str = "runs/corpora",
+    variables: dict[str, str] | None = None,
+    operations: Operations | None = None,
+    serve: dict[str, str] | None = None,
+    keep_last: int = 5,
+) -> list[str]:
+    """Refresh corpora one after the other, each as a run of its own flow; returns the names of their snapshots.
+
+    A corpus that fails does not keep the others from being refreshed; the run fails at the end, naming it.
+
+    Args:
+        specs: Corpus specs (TOML).
+        out: Folder that holds the corpora.
+        variables: Values of the specs' {variables}.
+        operations: How the work is done.
+        serve: Folders to serve on 127.0.0.1 meanwhile, by the "host:port" they stand for.
+        keep_last: Newest snapshots kept of each corpus; shards that none of them uses are deleted.
+    """
+    how = (operations or Operations()).model_copy(update={"keep_last": keep_last})
+    names, problems = [], []
+    for spec in specs:
+        build = FLOWS[load_spec(spec, variables or {}).stage]
+        try:
+            names.append(build(spec, out, variables, how, serve))
+        except USER_ERRORS as error:
+            problems.append(f"{spec}: {error}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return names

@@ -1,0 +1,118 @@
+"""Build corpora from the command line, through the same flows that a Prefect server runs.
+
+    python -m flows.corpus build examples/photo-folder.toml --out runs/corpora --set photos=../photos
+
+Without PREFECT_API_URL a private Prefect server records the runs in runs/prefect and ends with the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from flows.api import prefect_api
+from flows.report.corpus import funnels
+from janus import cli
+from schemas.manifest import Snapshot, load_snapshot
+from schemas.spec import CorpusSpec, Operations, load_spec
+
+if TYPE_CHECKING:
+    from pipelines.engine import OnProgress, Progress
+
+HOME = Path("runs/prefect")
+"""Database, results and log of the private Prefect server."""
+
+
+@dataclass
+class Command:
+    """Build corpora from their specs, or bring them up to date. Only what is missing is done."""
+
+    action: tyro.conf.Positional[Literal["build"]]
+    specs: tyro.conf.Positional[tuple[str, ...]]
+    """Corpus specs (TOML)."""
+    operations: Annotated[Operations, tyro.conf.arg(name="")] = field(default_factory=Operations)
+    out: Path = Path("runs/corpora")
+    """Folder that holds corpora; each becomes OUT/<name of the corpus>."""
+    set: tuple[str, ...] = ()
+    """Values of the specs' {variables}: NAME=VALUE ..."""
+    serve: tuple[str, ...] = ()
+    """Folders to serve on 127.0.0.1 meanwhile, by the address they stand for: HOST:PORT=FOLDER ..."""
+
+
+def main() -> None:
+    """Parse the command line and build."""
+    command = cli.parse(Command, prog="python -m flows.corpus")
+    variables, serve = pairs(command.set, "--set"), pairs(command.serve, "--serve")
+    if not command.specs:
+        raise cli.UserError("no corpus spec given (see python -m flows.corpus --help)")
+    specs = [load_spec(spec, variables) for spec in command.specs]  # a mistake shows before anything starts
+    with prefect_api(HOME) as wait_for_api:
+        from flows import progress
+        from flows.build import FLOWS
+
+        with _watched() as on_progress, progress.listening(on_progress):
+            wait_for_api()
+            for path, spec in zip(command.specs, specs, strict=True):
+                start, before = time.monotonic(), _latest(command.out / spec.name)
+                FLOWS[spec.stage](path, str(command.out), variables, command.operations, serve)
+                snapshot = load_snapshot(command.out / spec.name)
+                print(summary(command.out, spec, snapshot, before, time.monotonic() - start), flush=True)
+
+
+def pairs(items: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE items as a dict. Raises UserError naming the option and the item that is none."""
+    result = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise cli.UserError(f"{option} {item}: expected NAME=VALUE")
+        result[name] = value
+    return result
+
+
+def summary(out: Path, spec: CorpusSpec, snapshot: Snapshot, before: str | None, seconds: float) -> str:
+    """What came of a build, in a line or two."""
+    if snapshot.name == before:
+        return f"{spec.name}: nothing to do, {snapshot.name} is up to date ({seconds:.1f} s)"
+    counts = funnels(snapshot)
+    kept, rows = sum(one.kept for one in counts), sum(one.rows for one in counts)
+    lost: dict[str, int] = {}
+    for one in counts:
+        for why, count in (one.dropped | one.failed).items():
+            lost[why] = lost.get(why, 0) + count
+    why_lost = f" ({', '.join(f'{why} {count}' for why, count in sorted(lost.items()))})" if lost else ""
+    return f"{spec.name}: {snapshot.name}, {kept} of {rows} rows kept{why_lost}, {seconds:.1f} s, in {out / spec.name}"
+
+
+def _latest(corpus: Path) -> str | None:
+    try:
+        return load_snapshot(corpus).name
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[OnProgress]:
+    """Progress bars on a terminal; elsewhere a line whenever a step has got further."""
+    from pipelines.progress import bar
+
+    if sys.stderr.isatty():
+        with bar() as on_progress:
+            yield on_progress
+        return
+
+    def line(progress: Progress) -> None:
+        print(f"{progress.step}: {progress.shards} of {progress.total_shards} shards, {progress.rows} rows", flush=True)
+
+    yield line
+
+
+if __name__ == "__main__":
+    cli.run(main)
