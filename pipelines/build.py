@@ -1,0 +1,163 @@
+"""Building a corpus: the steps in order, each doing only what is not done (DESIGN D1 to D4).
+
+    python -m pipelines.build SPEC --corpus DIR --set images=/data/images --workers 4
+
+A build that was killed is started again with the same command. A refresh is a build into a corpus that has a snapshot:
+only rows that are new go through the steps, and a new snapshot appears beside the old one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pipelines import ledger
+from pipelines.engine import OnProgress, StepFailed
+from pipelines.steps.collect_garbage import collect_garbage
+from pipelines.steps.context import Build, Shard
+from schemas.manifest import Snapshot, load_snapshot
+from schemas.spec import CorpusSpec, Operations
+
+Step = Callable[[Build, Sequence[Shard]], list[Shard]]
+
+
+def _plan(build: Build, shards: Sequence[Shard]) -> list[Shard]:
+    from pipelines.steps.plan import plan
+
+    return plan(build)
+
+
+def _layer(name: str) -> Step:
+    def step(build: Build, shards: Sequence[Shard]) -> list[Shard]:
+        # Late: these modules load what workers need, some of it heavy.
+        return getattr(importlib.import_module(f"pipelines.steps.{name}"), name)(build, shards)
+
+    return step
+
+
+STEPS: Mapping[str, Step] = {
+    "plan": _plan,
+    "download": _layer("download"),
+    "measure": _layer("measure"),
+    "decide": _layer("decide"),
+    "tokenize": _layer("tokenize"),
+}
+"""The steps up to the train layer, in order. Each takes the shards of the one before (plan: none), does what is
+missing, and returns them with one layer more. After the last comes `finish`."""
+
+
+@contextlib.contextmanager
+def opened(
+    spec: CorpusSpec, corpus: str | Path, operations: Operations, on_progress: OnProgress | None = None
+) -> Iterator[Build]:
+    """Hold the corpus folder for one build and find the snapshot it grows from.
+
+    Raises ValueError or FileNotFoundError with one line: the folder is busy, holds another corpus or a damaged
+    snapshot, the spec contradicts itself, or the model cannot be read.
+    """
+    from janus.model.fingerprint import fingerprints
+
+    check_spec(spec)
+    corpus = Path(corpus)
+    with ledger.locked(corpus):
+        parent = load_snapshot(corpus) if (corpus / "LATEST").is_file() else None
+        if parent and parent.corpus != spec.name:
+            raise ValueError(f"{corpus}: holds corpus {parent.corpus!r}; build {spec.name!r} into another folder")
+        ledger.sweep(corpus)
+        prints = fingerprints(spec.models.janus, spec.tokenize.pixels)
+        build = Build(spec, corpus, operations, prints, parent, on_progress)
+        shutil.rmtree(build.scratch, ignore_errors=True)
+        try:
+            yield build
+        finally:
+            shutil.rmtree(build.scratch, ignore_errors=True)
+
+
+def finish(build: Build, shards: Sequence[Shard]) -> Snapshot:
+    """Publish the snapshot, then delete what `operations.keep_last` lets go of."""
+    from pipelines.steps.publish import publish
+
+    snapshot = publish(build, shards)
+    if build.operations.keep_last is not None:
+        collect_garbage(build.corpus, build.operations.keep_last)
+    return snapshot
+
+
+def build(
+    spec: CorpusSpec, corpus: str | Path, operations: Operations, on_progress: OnProgress | None = None
+) -> Snapshot:
+    """Build or refresh the corpus in the folder `corpus` and return its newest snapshot.
+
+    Raises StepFailed, with one line per shard, if shards failed: all others are done, and a second call tries only
+    these. Other user errors as in `opened`.
+    """
+    with opened(spec, corpus, operations, on_progress) as context:
+        shards: list[Shard] = []
+        for step in STEPS.values():
+            shards = step(context, shards)
+        return finish(context, shards)
+
+
+def check_spec(spec: CorpusSpec) -> None:
+    """Raise ValueError with one line for settings that contradict each other."""
+    for source in spec.sources:
+        filters = source.filters or spec.filters
+        wants_score = filters.min_score is not None or filters.keep_top is not None
+        if source.filters is not None and wants_score and (spec.models.scorer is None or not source.score):
+            raise ValueError(f"source {source.name}: min_score and keep_top need models.scorer and score = true")
+    corpus_wide = spec.filters.min_score is not None or spec.filters.keep_top is not None
+    if corpus_wide and spec.models.scorer is None:
+        raise ValueError("filters: min_score and keep_top need models.scorer")
+
+
+@dataclass
+class Command:
+    """Build or refresh a corpus from its spec."""
+
+    spec: tyro.conf.Positional[Path]
+    """Corpus spec (TOML)."""
+    corpus: Path
+    """Corpus folder; made if absent."""
+    operations: Annotated[Operations, tyro.conf.arg(name="")]
+    """How the work is done."""
+    set: tuple[str, ...] = ()
+    """Variables of the spec, NAME=VALUE."""
+
+
+def main() -> int:
+    """Command line."""
+    from janus.cli import UserError, console, parse
+    from pipelines.progress import bar
+    from schemas.spec import load_spec
+
+    command = parse(Command, prog="python -m pipelines.build")
+    variables = {}
+    for item in command.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise UserError(f"--set {item}: expected NAME=VALUE")
+        variables[name] = value
+    spec = load_spec(command.spec, variables)
+    with bar() as on_progress:
+        try:
+            snapshot = build(spec, command.corpus, command.operations, on_progress)
+        except StepFailed as error:
+            console().print(str(error), markup=False)
+            return 1
+    for source, counts in snapshot.funnel.items():
+        print(f"{source}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    print(f"{command.corpus}/snapshots/{snapshot.name}.json: {snapshot.rows()} rows in {len(snapshot.shards)} shards")
+    return 0
+
+
+if __name__ == "__main__":
+    from janus.cli import run
+
+    run(main)

@@ -1,0 +1,31 @@
+"""The Beam side of a shard step. Imported where Beam is: by the engine when it runs, and on the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines.engine import Item, ShardStep, run_one
+from pipelines.lifeline import Lifeline
+
+
+class ShardDoFn(beam.DoFn):
+    """Runs a step on shard descriptors. Emits nothing: the step writes its shard, `run_one` its result."""
+
+    def __init__(self, step: ShardStep[Any], run_folder: Path, lifeline: Lifeline) -> None:
+        self._step = step
+        self._run_folder = run_folder
+        self._lifeline = lifeline
+
+    def setup(self) -> None:
+        """Once per worker: tie it to the build, load models."""
+        self._lifeline.hold()
+        self._step.setup()
+
+    def process(self, element: Item[Any]) -> Iterator[None]:
+        """Do one shard."""
+        run_one(self._step.run, element, self._run_folder)
+        yield from ()

@@ -1,0 +1,301 @@
+"""Running a step over many shards on a named Beam engine (DESIGN D4).
+
+One Beam element is one shard descriptor; the step reads and writes the shard's files itself, in one fused DoFn, so no
+pixel ever crosses a shuffle. An exception in one shard is recorded and the others go on. Results and progress come
+back as small files in a run folder, which works on every engine that shares the corpus folder with this process, and
+shows progress although `FnApiRunner.run()` blocks. What went in and what came out is counted: a result that is missing
+is an error, whatever the engine said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from pipelines.lifeline import exit_with
+from schemas.digest import canonical_json
+from schemas.spec import Operations
+
+ENGINES = {"prism": "PrismRunner", "flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner"}
+"""Engines beyond this process and its children, by Beam's name for them. DirectRunner (falls back silently),
+multi_threading (loses elements) and DaskRunner (skips branches) are left out on purpose: docs/pipelines.md."""
+
+POLL_S = 0.25
+
+Work = TypeVar("Work", contravariant=True)
+
+
+class ShardStep(Protocol[Work]):
+    """What runs on a worker. Pickled by reference to its module, so it lives in an importable one."""
+
+    def setup(self) -> None:
+        """Load models, once per worker."""
+
+    def run(self, work: Work, advance: Callable[[int], None]) -> Any:
+        """Do one shard and return a small JSON value. `advance(n)` reports n more rows done."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a step is."""
+
+    step: str
+    shards: int
+    total_shards: int
+    rows: int
+    """Rows finished, rows of shards in flight included."""
+    failed: int
+    """Shards that raised."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A shard that raised."""
+
+    name: str
+    message: str
+    """One line, for users."""
+    details: str
+    """Traceback of an unexpected exception, "" for an expected one (a ValueError)."""
+
+
+class StepFailed(ValueError):
+    """Some shards of a step failed; all others are committed. The message names each, one line each."""
+
+    def __init__(self, step: str, failures: Sequence[Failure], total: int) -> None:
+        self.failures = tuple(failures)
+        lines = "\n".join(f"  {failure.name}: {failure.message}" for failure in failures)
+        super().__init__(
+            f"{step}: {len(failures)} of {total} shards failed, the others are done; "
+            f"build again to retry only these:\n{lines}"
+        )
+
+
+@dataclass(frozen=True)
+class Item(Generic[Work]):
+    """One element of the pipeline."""
+
+    index: int
+    name: str
+    """For messages: source and shard."""
+    work: Work
+
+
+def write_result(path: Path, data: bytes) -> None:
+    """Put a small file into a run folder at once: readers see all of it or none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+class Reporter:
+    """Writes the rows done of one shard to the run folder, at most four times a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows = 0
+        self._next = 0.0
+
+    def __call__(self, rows: int) -> None:
+        """Count `rows` more rows as done."""
+        self._rows += rows
+        if time.monotonic() >= self._next:
+            write_result(self._path, canonical_json(self._rows))
+            self._next = time.monotonic() + POLL_S
+
+    @property
+    def rows(self) -> int:
+        """Rows reported so far."""
+        return self._rows
+
+
+def run_one(run: Callable[[Work, Callable[[int], None]], Any], item: Item[Work], run_folder: Path) -> None:
+    """Call `run(work, advance)` for one item and leave its result or its failure in the run folder."""
+    reporter = Reporter(run_folder / f"{item.index}.rows")
+    result: dict[str, Any]
+    try:
+        result = {"value": run(item.work, reporter)}
+    except Exception as error:
+        expected = isinstance(error, ValueError | OSError)
+        message = " ".join(str(error).split()) or type(error).__name__
+        result = {
+            "failure": message if expected else f"{type(error).__name__}: {message}",
+            "details": "" if expected else traceback.format_exc(),
+        }
+    write_result(run_folder / f"{item.index}.json", canonical_json({"rows": reporter.rows, **result}))
+
+
+class _Watch:
+    """Reads the run folder while the pipeline runs."""
+
+    def __init__(self, step: str, run_folder: Path, total: int, on_progress: OnProgress | None) -> None:
+        self._step, self._folder, self._total, self._on_progress = step, run_folder, total, on_progress
+        self._done: dict[str, dict[str, Any]] = {}
+        self._last: Progress | None = None
+
+    def poll(self) -> None:
+        if self._on_progress is None:
+            return
+        in_flight = 0
+        for path in self._folder.iterdir():
+            if path.name.startswith("."):
+                continue
+            if path.suffix == ".json" and path.stem not in self._done:
+                self._done[path.stem] = json.loads(path.read_bytes())
+        for path in self._folder.glob("*.rows"):
+            if path.stem not in self._done:
+                in_flight += int(path.read_text())
+        progress = Progress(
+            step=self._step,
+            shards=len(self._done),
+            total_shards=self._total,
+            rows=in_flight + sum(result["rows"] for result in self._done.values()),
+            failed=sum("failure" in result for result in self._done.values()),
+        )
+        if progress != self._last:
+            self._on_progress(progress)
+            self._last = progress
+
+
+def _quiet_beam() -> None:
+    """Drop the lines Beam prints about itself: none of them is about the corpus."""
+    root = logging.getLogger()
+    if not any(isinstance(known, _NoApitools) for known in root.filters):
+        root.addFilter(_NoApitools())
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+
+
+class _NoApitools(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "apitools not found" not in record.getMessage()
+
+
+def pipeline_options(operations: Operations) -> Any:
+    """Beam's options for the chosen engine. Raises ValueError for an engine we do not offer."""
+    _quiet_beam()
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    flags = [*operations.engine_options, "--default_sdk_harness_log_level=ERROR"]
+    if operations.engine == "local":
+        mode = "in_memory" if operations.workers == 1 else "multi_processing"
+        flags += [
+            "--runner=FnApiRunner",
+            f"--direct_running_mode={mode}",
+            f"--direct_num_workers={operations.workers}",
+        ]
+    elif operations.engine in ENGINES:
+        flags += [f"--runner={ENGINES[operations.engine]}"]
+    else:
+        raise ValueError(f"engine {operations.engine!r}: choose local, {', '.join(ENGINES)}")
+    return PipelineOptions(flags)
+
+
+def run_pipeline(construct: Callable[[Any], None], operations: Operations, while_running: Callable[[], None]) -> None:
+    """Build a Beam pipeline with `construct(pipeline)` and run it to its end, polling `while_running` meanwhile."""
+    options = pipeline_options(operations)
+    import apache_beam as beam
+
+    def execute() -> None:
+        try:
+            pipeline = beam.Pipeline(options=options)
+            construct(pipeline)
+            pipeline.run().wait_until_finish()
+        except BaseException as error:
+            raised.append(error)
+
+    raised: list[BaseException] = []
+    thread = threading.Thread(target=execute, name="beam", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_S)
+        while_running()
+    while_running()
+    if raised:
+        raise raised[0]
+
+
+def run_step(
+    name: str,
+    step: ShardStep[Work],
+    items: Sequence[tuple[str, Work]],
+    *,
+    scratch: Path,
+    operations: Operations,
+    on_progress: OnProgress | None = None,
+) -> list[Any]:
+    """Run `step` on every (name, work) and return the results in that order.
+
+    Args:
+        name: of the step, for messages and progress.
+        step: what to do; see ShardStep.
+        items: shard descriptors with a name for messages.
+        scratch: folder for result files; every worker must see it.
+        operations: engine and workers.
+        on_progress: called from this thread a few times a second.
+
+    Raises:
+        StepFailed: some shards raised; every other shard was processed.
+        RuntimeError: results are missing although the engine reported success.
+    """
+    elements = [Item(index, label, work) for index, (label, work) in enumerate(items)]
+    if not elements:
+        return []
+    with run_folder_in(scratch, name) as run_folder:
+
+        def construct(pipeline: Any) -> None:
+            import apache_beam as beam
+
+            from pipelines.dofn import ShardDoFn
+
+            # Create alone is one bundle on some engines; a shuffle of these few hundred bytes spreads the shards.
+            shards = pipeline | f"{name} shards" >> beam.Create(elements) | f"{name} spread" >> beam.Reshuffle()
+            _ = shards | name >> beam.ParDo(ShardDoFn(step, run_folder, exit_with()))
+
+        run_pipeline(construct, operations, _Watch(name, run_folder, len(elements), on_progress).poll)
+        return collect(name, elements, run_folder)
+
+
+@contextlib.contextmanager
+def run_folder_in(scratch: Path, name: str) -> Iterator[Path]:
+    """A fresh folder for the result and progress files of one run, removed at its end."""
+    folder = scratch / f"{name}-{uuid.uuid4().hex}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def collect(name: str, elements: Sequence[Item[Any]], run_folder: Path) -> list[Any]:
+    """Read the results of `elements` in order. Raises as `run_step` does."""
+    results: list[Any] = []
+    failures: list[Failure] = []
+    for item in elements:
+        path = run_folder / f"{item.index}.json"
+        if not path.is_file():
+            raise RuntimeError(f"{name}: the engine returned no result for {item.name}; {len(elements)} shards went in")
+        result = json.loads(path.read_bytes())
+        if "failure" in result:
+            failures.append(Failure(item.name, result["failure"], result["details"]))
+        else:
+            results.append(result["value"])
+    if failures:
+        for failure in failures:
+            if failure.details:
+                logging.getLogger(__name__).error("%s %s\n%s", name, failure.name, failure.details)
+        raise StepFailed(name, failures, len(elements))
+    return results

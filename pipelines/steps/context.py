@@ -1,0 +1,137 @@
+"""What every step is given, and how a step that makes one layer runs: only over the shards that lack it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines import ledger
+from pipelines.engine import OnProgress, ShardStep, run_step
+from pipelines.shardio import ShardError
+from schemas.manifest import Fingerprints, ShardManifest, Snapshot
+from schemas.sample import Task
+from schemas.spec import CorpusSpec, Filters, Operations, Source
+
+SCRATCH = ".scratch"
+"""Folder in the corpus for result and progress files of running steps; swept at the start of a build."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard on its way through the layers."""
+
+    source: str
+    task: Task
+    name: str
+    generation: int
+    """Number of the snapshot in which its rows first appear."""
+    layers: Mapping[str, ShardManifest] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """For messages: source/shard."""
+        return f"{self.source}/{self.name}"
+
+    @property
+    def rows(self) -> int:
+        """Rows before any filter."""
+        return self.layers["rows"].rows
+
+    def path(self, layer: str) -> str:
+        """Path of this shard's file in `layer`, relative to the corpus folder."""
+        return ledger.path_of(self.layers[layer])
+
+    def inputs(self, *layers: str) -> dict[str, str]:
+        """Layer to sha256 of this shard's file there: what a step's key is made of."""
+        return {layer: self.layers[layer].sha256 for layer in layers}
+
+    def with_layer(self, manifest: ShardManifest) -> Shard:
+        """This shard with one more layer."""
+        return replace(self, layers={**self.layers, manifest.layer: manifest})
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build: the spec, where the corpus lies, how the work is done, and the snapshot it grows from."""
+
+    spec: CorpusSpec
+    corpus: Path
+    operations: Operations
+    fingerprints: Fingerprints
+    """Of the model the corpus is made for."""
+    parent: Snapshot | None = None
+    on_progress: OnProgress | None = None
+
+    @property
+    def number(self) -> int:
+        """Number of the snapshot being built."""
+        return self.parent.number + 1 if self.parent else 1
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for the files of running steps."""
+        return self.corpus / SCRATCH
+
+    def source(self, name: str) -> Source:
+        """The source called `name`."""
+        return next(source for source in self.spec.sources if source.name == name)
+
+    def filters(self, source: str) -> Filters:
+        """The thresholds that apply to a source: its own, else the corpus-wide ones."""
+        return self.source(source).filters or self.spec.filters
+
+    def run(self, name: str, step: ShardStep[Any], items: Sequence[tuple[str, Any]]) -> list[Any]:
+        """Run a step on the build's engine; see `engine.run_step`."""
+        return run_step(
+            name, step, items, scratch=self.scratch, operations=self.operations, on_progress=self.on_progress
+        )
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """One shard for a step that makes one layer."""
+
+    shard: Shard
+    recipe: ledger.Recipe
+    inputs: Mapping[str, str]
+    """Layer to sha256 of the input shards."""
+    extra: Any = None
+    """Whatever else the step needs to know about this shard."""
+
+    @property
+    def output(self) -> str:
+        """Path of the shard file to write, relative to the corpus folder."""
+        return ledger.shard_path(self.recipe.layer, self.shard.source, self.shard.name, self.recipe.key(self.inputs))
+
+
+def make_layer(
+    build: Build,
+    name: str,
+    step: Callable[[], ShardStep[LayerWork]],
+    works: Sequence[LayerWork],
+) -> list[Shard]:
+    """Make one layer of every shard in `works`: those already committed are taken as they are, the others run.
+
+    `step` is called only if there is something to do. Returns the shards with the layer added, in the given order.
+
+    Raises StepFailed with the list of shards that failed, and ShardError if a shard that was reported done is absent.
+    """
+    missing = [work for work in works if ledger.find(build.corpus, work.output) is None]
+    if missing:
+        build.run(name, step(), [(work.shard.label, work) for work in missing])
+    shards = []
+    for work in works:
+        manifest = ledger.find(build.corpus, work.output)
+        if manifest is None:
+            raise ShardError(
+                f"{work.output}: reported done by {name} but not there; is the disk shared by all workers?"
+            )
+        if sum(manifest.counts.values()) != work.shard.rows:
+            raise ShardError(
+                f"{work.output}: counts {dict(manifest.counts)} do not add up to {work.shard.rows} rows; "
+                "delete it and build again"
+            )
+        shards.append(work.shard.with_layer(manifest))
+    return shards

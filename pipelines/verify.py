@@ -1,0 +1,185 @@
+"""Verify a corpus: hash everything, check every count, explain every difference in one line.
+
+    python -m pipelines.verify CORPUS
+
+Reads each shard once. Prints one line per difference and exits 1 if there is any. A difference never heals by itself:
+delete what the line names and build again (a shard that is still referenced comes back with the same name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import tyro
+
+from janus.cli import parse, run
+from pipelines import ledger
+from pipelines.shardio import ShardError
+from pipelines.steps.collect_garbage import snapshot_names
+from pipelines.steps.plan import uid_array
+from schemas.layers import LAYERS
+from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, load_snapshot
+from schemas.reasons import Drop, Outcome
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verification found."""
+
+    snapshots: int
+    shards: int
+    bytes: int
+    differences: tuple[str, ...]
+
+
+class _Corpus:
+    """Reads manifests and shards of a corpus once each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifests: dict[str, ShardManifest] = {}
+        self.uids: dict[str, np.ndarray] = {}
+        self.bytes = 0
+
+    def read(self, path: str) -> Iterator[str]:
+        """Check one shard by itself; yields what is wrong with it."""
+        try:
+            manifest, reader = ledger.open_input(self.folder, path)
+            table = reader.table()
+        except (ShardError, ValueError, OSError, pa.ArrowInvalid) as error:
+            yield " ".join(str(error).split())
+            return
+        self.bytes += manifest.bytes
+        self.manifests[path] = manifest
+        self.uids[path] = uid_array(table.column("uid"))
+        if table.num_rows != manifest.rows:
+            yield f"{path}: holds {table.num_rows} rows, its manifest says {manifest.rows}"
+        uids = self.uids[path]
+        if (uids[1:] < uids[:-1]).any():
+            yield f"{path}: rows are not sorted by uid"
+        counts = _counts(manifest.layer, table)
+        kept = {name: manifest.counts.get(name, 0) for name in counts}
+        if counts != kept:
+            yield f"{path}: counted {counts}, its manifest says {kept}"
+
+
+def _counts(layer: str, table: pa.Table) -> dict[str, int]:
+    """Rows by outcome or reason, as far as the shard itself tells."""
+    if layer == "rows":
+        return {"rows": table.num_rows}
+    if layer == "train":
+        return {Drop.KEPT.value: table.num_rows}
+    counts: dict[str, int] = {}
+    reasons = table.column("reason").to_pylist() if layer == "decision" else [None] * table.num_rows
+    for outcome, reason in zip(table.column("outcome").to_pylist(), reasons, strict=True):
+        name = reason or (Drop.KEPT.value if layer == "decision" and outcome == Outcome.OK else outcome)
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def verify(corpus: str | Path) -> Report:
+    """Check every snapshot and every committed shard of a corpus folder.
+
+    Raises FileNotFoundError if there is no such folder.
+    """
+    folder = Path(corpus)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such corpus folder")
+    shards = _Corpus(folder)
+    differences: list[str] = []
+    for path in _paths(folder):
+        differences += shards.read(path)
+    names = snapshot_names(folder)
+    for name in names:
+        try:
+            snapshot = load_snapshot(folder, name)
+        except (ValueError, FileNotFoundError) as error:
+            differences.append(str(error))
+            continue
+        differences += (f"snapshot {name}: {line}" for line in _check_snapshot(snapshot, shards))
+    latest = folder / "LATEST"
+    if names and not latest.is_file():
+        differences.append("LATEST: missing although there are snapshots; write the newest snapshot's name into it")
+    elif latest.is_file() and latest.read_text().strip() not in names:
+        differences.append(f"LATEST: names {latest.read_text().strip()!r}, which is no snapshot of this corpus")
+    return Report(len(names), len(shards.manifests), shards.bytes, tuple(differences))
+
+
+def _paths(folder: Path) -> Iterator[str]:
+    """Every shard that a manifest says exists."""
+    for layer in LAYERS:
+        for file in sorted((folder / layer).glob("*/*.json")):
+            yield file.with_suffix(".arrow").relative_to(folder).as_posix()
+
+
+def _check_snapshot(snapshot: Snapshot, shards: _Corpus) -> Iterator[str]:
+    funnel: dict[str, dict[str, int]] = {}
+    for entry in snapshot.shards:
+        yield from _check_entry(entry, shards)
+        train, rows = shards.manifests.get(entry.path), shards.manifests.get(entry.upstream["rows"])
+        counts = funnel.setdefault(entry.source, {"rows": 0, Drop.KEPT.value: 0})
+        counts["rows"] += rows.rows if rows else 0
+        for reason, count in train.counts.items() if train else ():
+            counts[reason] = counts.get(reason, 0) + count
+    for source, counts in sorted(snapshot.funnel.items()):
+        outcomes = sum(count for name, count in counts.items() if name != "rows")
+        if outcomes != counts["rows"]:
+            yield f"funnel of {source}: {counts['rows']} rows in, {outcomes} accounted for"
+        elif counts != funnel.get(source):
+            yield f"funnel of {source} says {counts}, its shards say {funnel.get(source)}"
+
+
+def _check_entry(entry: SnapshotShard, shards: _Corpus) -> Iterator[str]:
+    """One shard of a snapshot with all that it came from."""
+    paths = {**entry.upstream, "train": entry.path}
+    found = {layer: shards.manifests[path] for layer, path in paths.items() if path in shards.manifests}
+    for layer, path in paths.items():
+        if layer not in found:
+            yield f"needs {path}, which is missing or damaged; build again, or use another snapshot"
+    train = found.get("train")
+    if train and (train.sha256, train.rows, train.bytes) != (entry.sha256, entry.rows, entry.bytes):
+        yield f"{entry.path}: is not the shard that was published"
+    for layer, manifest in found.items():
+        for name, sha256 in manifest.inputs.items():
+            if layer == "raw" and name == "raw":
+                continue  # An earlier attempt, which may be gone.
+            if name in found and found[name].sha256 != sha256:
+                yield f"{paths[layer]}: was made from another {name} shard than {paths[name]}"
+    rows = found.get("rows")
+    if rows is None:
+        return
+    for layer, manifest in found.items():
+        if (total := sum(manifest.counts.values())) != rows.rows:
+            yield f"{paths[layer]}: accounts for {total} of {rows.rows} rows"
+        uids, all_uids = shards.uids[paths[layer]], shards.uids[paths["rows"]]
+        same = np.isin(uids, all_uids).all() if layer == "train" else np.array_equal(uids, all_uids)
+        if not same:
+            yield f"{paths[layer]}: its rows are not those of {paths['rows']}"
+
+
+@dataclass
+class Command:
+    """Hash every shard of a corpus and check every count."""
+
+    corpus: tyro.conf.Positional[Path]
+    """Corpus folder."""
+
+
+def main() -> int:
+    """Command line."""
+    command = parse(Command, prog="python -m pipelines.verify")
+    report = verify(command.corpus)
+    for line in report.differences:
+        print(line)
+    verdict = f"{len(report.differences)} differences" if report.differences else "all well"
+    size = f"{report.shards} shards, {report.bytes / 1e6:.1f} MB, {report.snapshots} snapshots"
+    print(f"{command.corpus}: {size}: {verdict}")
+    return 1 if report.differences else 0
+
+
+if __name__ == "__main__":
+    run(main)
