@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-LOOK_AHEAD_DOCUMENTS = 32
-"""Documents considered for a pack, at least. 2**31 subsets: nearly always one of them fills it to the last token."""
+LOOK_AHEAD_DOCUMENTS = 64
+"""Documents considered for a pack, at least. 2**63 subsets: nearly always one of them fills it to the last token."""
 LOOK_AHEAD_PACKS = 2
 """... and at least so many packs' worth of tokens, for short documents."""
 

@@ -7,7 +7,7 @@ the ones before it, on any number of ranks:
   a keyed permutation of the task's pool says which row that is, and in which epoch.
 * A window is a fixed number of slots for a fixed number of steps. Its documents are packed together, in stream order,
   and the packs dealt to its steps as evenly as can be. Nothing is carried from one window to the next.
-* How many slots fill the packs of a window follows from the length distribution in the snapshot, with three standard
+* How many slots fill the packs of a window follows from the length distribution in the snapshot, with two standard
   deviations of room. A window that needs more packs after all gives them to its last step: nothing is ever dropped.
 
 docs/data-order.md states what this guarantees.
@@ -124,6 +124,8 @@ class Forecast:
     """What an average step of a phase holds (for run cards)."""
 
     first_step: int
+    window_steps: int
+    """Steps planned together."""
     documents: dict[Task, float]
     tokens: dict[Task, float]
 
@@ -170,6 +172,7 @@ class _PhasePlan:
         documents = self._slots(self._window_steps) / self._window_steps
         self.forecast = Forecast(
             phase.first_step,
+            self._window_steps,
             documents={task: documents * share[task] for task in census},
             tokens={task: documents * share[task] * mean[task] for task in census},
         )
@@ -220,9 +223,9 @@ class _PhasePlan:
         return float(lengths.sum()) / (len(packs) * self._config.seq_len)
 
     def _slots(self, steps: int) -> int:
-        """Slots of a window of so many steps: what its packs hold, less three standard deviations; one per step."""
+        """Slots of a window of so many steps: what its packs hold, less two standard deviations; one per step."""
         expected = steps * self._slots_per_step
-        return max(steps, int(expected - 3 * self._deviation * math.sqrt(expected)))
+        return max(steps, int(expected - 2 * self._deviation * math.sqrt(expected)))
 
     def _plan_window(self, number: int) -> _Window:
         steps = self._window_steps
