@@ -20,21 +20,22 @@ def pack_stream(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
     Returns one list of indices into `lengths` per pack, ascending; every index occurs exactly once.
     """
-    packs = []
+    packs: list[list[int]] = []
     waiting: list[int] = []
+    sizes: list[int] = []  # of the waiting documents
     tokens = 0
     pulled = 0
     while waiting or pulled < len(lengths):
         while pulled < len(lengths) and (len(waiting) < LOOK_AHEAD_DOCUMENTS or tokens < LOOK_AHEAD_PACKS * capacity):
             waiting.append(pulled)
+            sizes.append(lengths[pulled])
             tokens += lengths[pulled]
             pulled += 1
-        chosen = fullest([lengths[index] for index in waiting], capacity)
-        pack = [waiting[place] for place in chosen]
-        taken = set(pack)
-        waiting = [index for index in waiting if index not in taken]
-        tokens -= sum(lengths[index] for index in pack)
-        packs.append(pack)
+        places = fullest(sizes, capacity)
+        packs.append([waiting[place] for place in places])
+        for place in reversed(places):
+            tokens -= sizes[place]
+            del waiting[place], sizes[place]
     return packs
 
 
