@@ -211,8 +211,8 @@ class _Writer:
             names = [f"images/{row:06d}-{part}.jpg" for part in "ab"]
             for name, picture in zip(names, (scene, other), strict=True):
                 self._file(f"interleaved/{name}", jpeg(picture))
-            texts = [None, f"{dense_caption(scene, dice)} ", None, dense_caption(other, dice)]
-            documents.append({"texts": texts, "images": [names[0], None, names[1], None]})
+            text = f"<image>{dense_caption(scene, dice)} <image>{dense_caption(other, dice)}"
+            documents.append({"text": text, "images": names})
         self._jsonl("interleaved/docs.jsonl", documents)
 
     def _document(self, scene: Scene, dice: Dice) -> str:
