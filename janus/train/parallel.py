@@ -5,6 +5,7 @@ The order matters: checkpointing goes inside compilation, and both inside FSDP's
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -45,7 +46,10 @@ def parallelize(module: LossModule, recipe: Recipe, world: World) -> tuple[nn.Mo
     if not sharded:
         if world.size == 1:
             return module, None
-        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True), None
+        with warnings.catch_warnings():
+            # Newer torch has another name for it, which older torch does not know.
+            warnings.filterwarnings("ignore", message="`broadcast_buffers`")
+            return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True), None
     mesh = _mesh(config, world)
     policy = MixedPrecisionPolicy()
     if recipe.precision == "bf16":
