@@ -30,6 +30,8 @@ TASKS = ("understanding",)
 class InterleavedOptions(Options):
     """Options of `interleaved`."""
 
+    file: str | None = None
+    """The JSON-lines file, relative to the source's path, if that is a folder. Without it: every one below."""
     images: str | None = None
     """Folder that image paths start in, relative to the source's path (or to the folder of the file it names)."""
 
@@ -38,7 +40,7 @@ def read(source: Source) -> Iterator[Sample]:
     """One sample per page."""
     options = options_of(source, InterleavedOptions)
     root = root_of(source)
-    for file in files_of(source, (".jsonl", ".jsonl.gz")):
+    for file in files_of(source, (".jsonl", ".jsonl.gz"), options.file):
         for record in records(file, root):
             page = _mmc4 if "text_list" in record.data else _simple
             text, images = page(record, root, options.images)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pipelines.sources.conversations import conversation
 from pipelines.sources.options import Options, options_of
 from pipelines.sources.records import Record, as_text, files_of, records
-from pipelines.sources.refs import image_at, inside, root_of
+from pipelines.sources.refs import image_at, root_of
 from schemas.sample import Sample
 from schemas.spec import Source
 
@@ -49,11 +49,7 @@ def read(source: Source) -> Iterator[Sample]:
 def conversation_records(source: Source, options: LlavaOptions) -> Iterator[Record]:
     """Rows of the source's JSON files, in order."""
     root = root_of(source)
-    if options.file is None:
-        files = files_of(source, (".json", ".jsonl", ".json.gz", ".jsonl.gz"))
-    else:
-        files = [inside(root, options.file, f"source {source.name}: options.file")]
-    for file in files:
+    for file in files_of(source, (".json", ".jsonl", ".json.gz", ".jsonl.gz"), options.file):
         yield from records(file, root)
 
 

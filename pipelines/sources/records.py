@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.sources.errors import SourceError
+from pipelines.sources.refs import inside
 from schemas.spec import Source
 
 CHUNK = 1 << 20
@@ -64,12 +65,15 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def files_of(source: Source, suffixes: tuple[str, ...]) -> list[Path]:
+def files_of(source: Source, suffixes: tuple[str, ...], only: str | None = None) -> list[Path]:
     """The file `source.path`, or all files below that folder with one of the suffixes, sorted by relative path.
 
-    Files and folders whose name starts with a dot or an underscore are left out, as most data tools do.
+    Files and folders whose name starts with a dot or an underscore are left out, as most data tools do. `only` names
+    one file of the folder instead (an option `file`).
     """
     path = Path(source.path)
+    if only is not None:
+        path = inside(path, only, f"source {source.name}: options.file")
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -234,7 +238,7 @@ def _parquet(path: Path, key: str, columns: list[str] | None) -> Iterator[Record
                 if column.split(".")[0] not in names:
                     raise SourceError(f"{path}: no column {column!r} (columns: {', '.join(names)})")
             number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=columns):
+            for batch in file.iter_batches(batch_size=256, columns=columns):
                 for data in batch.to_pylist():
                     yield Record(f"{path} row {number}", f"{key}:{number}", data)
                     number += 1
