@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from janus.images import MAX_FRAMES, ImageFacts, ImageProblem, inspect, load_rgb
 from schemas.reasons import Outcome
 
 CAP = 1_000_000
+
+# Pillow warns of much that is damaged; the outcome says it already.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
 def pixels(data: bytes) -> np.ndarray:
