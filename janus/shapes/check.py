@@ -20,7 +20,7 @@ _LEAST_OVERLAP = 0.6
 """Least intersection over union with the best shape template."""
 _TEMPLATE = 16
 """Side to which a component's mask is scaled before it is compared, pixels."""
-_LEAST_OFFSET = 10
+_LEAST_OFFSET = 12
 """Pixels two centres must differ along an axis to count as left/right or above/below of each other."""
 
 

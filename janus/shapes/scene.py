@@ -9,16 +9,16 @@ from typing import Literal
 from janus.shapes.dice import Dice
 
 COLORS: dict[str, tuple[int, int, int]] = {
-    "red": (225, 40, 40),
-    "green": (40, 180, 50),
-    "blue": (50, 70, 235),
-    "yellow": (240, 220, 30),
-    "purple": (190, 50, 215),
-    "cyan": (40, 210, 220),
+    "red": (225, 45, 45),
+    "green": (45, 225, 45),
+    "blue": (45, 45, 225),
+    "yellow": (225, 225, 45),
+    "purple": (225, 45, 225),
+    "cyan": (45, 225, 225),
 }
-"""Colour names and their RGB values."""
+"""Colour names and their RGB values: the corners of the colour cube but black and white."""
 SHAPES = ("circle", "square", "triangle", "cross")
-SIZES: dict[str, int] = {"small": 8, "large": 12}
+SIZES: dict[str, int] = {"small": 6, "large": 14}
 """Size names and half-widths in pixels: every shape fills its box."""
 CELLS: dict[str, tuple[int, int]] = {
     "top left": (16, 16),
@@ -30,8 +30,8 @@ CELLS: dict[str, tuple[int, int]] = {
 TEXTURES = ("plain", "checkered", "striped")
 TONES: dict[str, int] = {"dark": 70, "light": 190}
 """Ground tones and their grey values."""
-JITTER = (-2, 0, 2)
-"""Pixels an object may lie off the centre of its place, along each axis."""
+STRIDE = 16
+"""Side of a patch of the tiny models, pixels. Small objects lie in a patch, large ones where four patches meet."""
 
 HELD_OUT_PAIRS = (("red", "cross"), ("green", "triangle"), ("blue", "circle"), ("yellow", "square"))
 """Colour-shape pairs no training picture shows and no training text names. Each colour and shape is seen otherwise."""
@@ -111,10 +111,16 @@ def _draw_lots(dice: Dice, kind: Kind, novel: bool) -> Scene:
     pairs = _pairs(dice, kind, novel)
     cells = sorted(dice.sample(list(CELLS), len(pairs)), key=list(CELLS).index)
     objects = tuple(
-        Object(color, shape, dice.choice(list(SIZES)), cell, (dice.choice(JITTER), dice.choice(JITTER)))
-        for (color, shape), cell in zip(pairs, cells, strict=True)
+        _place(color, shape, cell, dice) for (color, shape), cell in zip(pairs, cells, strict=True)
     )
     return Scene(objects, dice.choice(TEXTURES), dice.choice(list(TONES)))
+
+
+def _place(color: str, shape: str, cell: str, dice: Dice) -> Object:
+    """The object at `cell`: a large one fills it, a small one lies in one of its four patches."""
+    size = dice.choice(list(SIZES))
+    reach = (0,) if size == "large" else (-STRIDE // 2, STRIDE // 2)
+    return Object(color, shape, size, cell, (dice.choice(reach), dice.choice(reach)))
 
 
 def _pairs(dice: Dice, kind: Kind, novel: bool) -> list[tuple[str, str]]:
