@@ -14,7 +14,7 @@ import torch
 from janus.model.decoder import Decoder, batches, left_pad
 from janus.model.noise import Settings, choose, seed_keys
 from janus.model.templates import encode_sample
-from schemas.sample import Message
+from schemas.sample import Message, Role
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -123,7 +123,7 @@ def text_prompt(processor: Processor, conversation: Sequence[Message], with_imag
 
     So a prompt is always exactly what training put before an answer.
     """
-    role = "assistant" if template == "chat" else "caption"
+    role: Role = "assistant" if template == "chat" else "caption"
     encoded = encode_sample(
         processor,
         task="understanding" if with_images else "text",

@@ -114,7 +114,7 @@ def tensors_to_hf(
             extras[name] = tensor
         elif ".qkv." in hf_name:
             for part, piece in zip(_QKV, tensor.chunk(3), strict=True):
-                converted[hf_name.replace(".qkv.", f".{part}.")] = piece.contiguous()
+                converted[hf_name.replace(".qkv.", f".{part}.")] = piece.clone()  # safetensors refuses views
         else:
             converted[hf_name] = tensor.squeeze(0) if name == _POSITIONS else tensor
     return converted, extras

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from transformers import GenerationConfig, JanusConfig
 from transformers.initialization import no_init_weights
 
-from janus.model.config import read_config
+from janus.model.config import foreign_parts, read_config
+from janus.model.deepseek import EXTRAS_FILE
 from janus.model.network import Janus
 from janus.model.parts import build
 from janus.model.processor import Processor
@@ -55,19 +57,28 @@ def save_janus(folder: str | Path, model: Janus, processor: Processor) -> None:
 
 
 def write_janus(
-    folder: str | Path, tensors: Mapping[str, torch.Tensor], config: JanusConfig, processor: Processor
+    folder: str | Path,
+    tensors: Mapping[str, torch.Tensor],
+    config: JanusConfig,
+    processor: Processor,
+    extras: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """As `save_janus`, from a full state dict: for callers whose model is sharded, or was never built."""
+    """As `save_janus`, from a full state dict: for callers whose model is sharded, or was never built.
+
+    `extras` are tensors that only DeepSeek's layout holds; they are kept in a file of their own.
+    """
     with replace_folder(folder) as staging:
         config.dtype = tensors["lm_head.weight"].dtype
-        config.architectures = ["JanusForConditionalGeneration"]
+        config.architectures = ["Janus" if foreign_parts(config) else "JanusForConditionalGeneration"]
         config.save_pretrained(staging)
-        generation_config(config, processor).save_pretrained(staging)
+        generation_config(processor).save_pretrained(staging)
         processor.save(staging)
         write_tensors(staging, tensors)
+        if extras:
+            save_file(dict(extras), staging / EXTRAS_FILE, metadata={"format": "pt"})
 
 
-def generation_config(config: JanusConfig, processor: Processor) -> GenerationConfig:
+def generation_config(processor: Processor) -> GenerationConfig:
     """Generation settings that make transformers' `generate`, text and image, work after a reload.
 
     `generate(generation_mode="image")` reads the BOI id from `generation_kwargs` only, and transformers drops that on

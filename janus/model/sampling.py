@@ -161,7 +161,8 @@ class _CodeLoop:
                 hidden = decoder.step(self._table[code.repeat(2) if guided else code])
             logits = self._model.model.generation_head(hidden)
             if guided:
-                logits = guide(*logits.chunk(2), self._scale)
+                conditional, unconditional = logits.chunk(2)
+                logits = guide(conditional, unconditional, self._scale)
             codes[:, step] = choose(logits, keys, step, self._settings)
         return codes
 
