@@ -13,7 +13,7 @@ from typing import Any
 
 # One clean process imports torch and transformers once and is forked for every rank.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["janus.train.loop", "tests.train.little"])
+CONTEXT.set_forkserver_preload(["tests.train.little", "tests.train.steps"])
 TIMEOUT_S = 300
 
 

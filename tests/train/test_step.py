@@ -8,60 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from janus.data.loader import Loader
-from janus.model.folder import load_janus
 from janus.packed import NUM_TASKS, PackedBatch
-from janus.train.gradients import Clipper
-from janus.train.loop import token_ids
-from janus.train.optim import freeze
-from janus.train.parallel import parallelize
 from janus.train.recipe import Parallel, Recipe
-from janus.train.step import LossModule, accumulate, merge_documents
-from janus.train.world import World, join_world
-from schemas.manifest import load_snapshot
+from janus.train.step import accumulate, merge_documents
 from tests.train.little import little_recipe
 from tests.train.ranks import run_ranks
+from tests.train.steps import ALONE, one_step, steps_of_ranks
 
-ALONE = World(0, 1, torch.device("cpu"), None, 1)
-
-
-def one_step(recipe: Recipe, model: Path, corpus: Path, world: World = ALONE) -> dict[str, torch.Tensor]:
-    """Loss ("loss"), tokens ("tokens"), norms ("norms") and whole gradients by name, of the first step."""
-    torch.set_num_threads(1)
-    janus, processor = load_janus(model)
-    loader = Loader(
-        corpus,
-        load_snapshot(corpus),
-        data=recipe.data,
-        tokens=token_ids(processor),
-        steps=recipe.steps,
-        rank=world.rank,
-        world_size=world.size,
-    )
-    freeze(janus, recipe.train)
-    module, shards = parallelize(LossModule(janus, isolate_documents=recipe.isolate_documents), recipe, world)
-    done = accumulate(module, next(iter(loader)), world, recipe)
-    parameters = {name: p for name, p in janus.named_parameters() if p.requires_grad}
-    norms = Clipper(parameters, float("inf"), shards).clip()
-    total = world.sum([float(done.sums.double().sum())])[0]
-    gradients = {}
-    for name, parameter in parameters.items():
-        gradient = parameter.grad
-        assert gradient is not None
-        gradients[name] = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
-    return {
-        "loss": torch.tensor(total / sum(done.global_tokens)),
-        "tokens": torch.tensor(done.global_tokens),
-        "batch": torch.tensor([done.samples, done.fingerprint]),
-        "norms": norms,
-        **gradients,
-    }
-
-
-def one_step_of_ranks(recipe: Recipe, model: Path, corpus: Path) -> dict[str, torch.Tensor] | None:
-    with join_world("cpu") as world:
-        found = one_step(recipe, model, corpus, world)
-        return {name: tensor.clone() for name, tensor in found.items()} if world.is_main else None
+LOPSIDED = [(0, 1, 0), (0, 0, 1)]
+"""Ratios that leave out images, or text labels."""
 
 
 def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
@@ -74,7 +29,7 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    """Stage 3 with eight sequences, seven of them in one micro-batch or less."""
+    """Stage 3 with eight sequences in one forward."""
     start = little_recipe(3)
     return replace(start, data=replace(start.data, sequences=8, micro_batch=8))
 
@@ -94,37 +49,42 @@ def test_accumulation_changes_nothing(
     assert_same(one_step(split, model, corpus), whole, 1e-6)
 
 
-@pytest.mark.parametrize(
-    ("mode", "size"), [("ddp", 2), ("fsdp", 2), pytest.param("ddp", 4, marks=pytest.mark.slow), ("hybrid", 2)]
-)
-def test_processes_change_nothing(
-    whole: dict[str, torch.Tensor], recipe: Recipe, model: Path, corpus: Path, mode: str, size: int
-) -> None:
-    """Two micro-batches on each rank, so gradients also cross ranks only once."""
-    adamw = replace(recipe.optimizer, name="adamw")
-    spread = replace(
-        recipe,
-        optimizer=adamw,
-        parallel=replace(recipe.parallel, mode=mode),
-        data=replace(recipe.data, micro_batch=8 // size // 2),
-    )
-    found = run_ranks(size, one_step_of_ranks, spread, model, corpus)[0]
-    assert_same(found, whole, 1e-6)
-
-
-@pytest.mark.parametrize("ratio", [(0, 1, 0), (1, 0, 1)])
-def test_ranks_without_a_modality_do_not_hang(model: Path, corpus: Path, ratio: tuple[int, int, int]) -> None:
-    """One sequence for two ranks: one of them holds nothing but padding."""
-    start = little_recipe(3)
-    recipe = replace(
-        start,
-        optimizer=replace(start.optimizer, name="adamw"),
-        data=replace(start.data, ratio=ratio, sequences=1, micro_batch=1),
-    )
-    expected = one_step(recipe, model, corpus)
+@pytest.fixture(scope="module")
+def spread(recipe: Recipe, model: Path, corpus: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The step on two processes, laid out in several ways; and steps that leave a process without work."""
+    recipe = replace(recipe, optimizer=replace(recipe.optimizer, name="adamw"))
+    recipes = {}
+    for mode in ("ddp", "fsdp", "hybrid"):
+        here = replace(recipe, parallel=Parallel(mode=mode))
+        # Two micro-batches on each rank: gradients cross ranks in the second only.
+        recipes[mode] = replace(here, data=replace(recipe.data, micro_batch=2))
     for mode in ("ddp", "fsdp"):
-        spread = replace(recipe, parallel=replace(recipe.parallel, mode=mode))
-        assert_same(run_ranks(2, one_step_of_ranks, spread, model, corpus)[0], expected, 1e-6)
+        for ratio in LOPSIDED:
+            data = replace(recipe.data, ratio=ratio, sequences=1, micro_batch=1)
+            recipes[f"{mode} {ratio}"] = replace(recipe, parallel=Parallel(mode=mode), data=data)
+    return run_ranks(2, steps_of_ranks, recipes, model, corpus)[0]
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp", "hybrid"])
+def test_processes_change_nothing(
+    whole: dict[str, torch.Tensor], spread: dict[str, dict[str, torch.Tensor]], mode: str
+) -> None:
+    assert_same(spread[mode], whole, 1e-6)
+
+
+@pytest.mark.parametrize("ratio", LOPSIDED)
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_ranks_without_work_do_not_hang(
+    spread: dict[str, dict[str, torch.Tensor]],
+    recipe: Recipe,
+    model: Path,
+    corpus: Path,
+    mode: str,
+    ratio: tuple[int, int, int],
+) -> None:
+    """One sequence for two ranks: one of them holds nothing but padding, and neither has an image or a text label."""
+    alone = replace(recipe, data=replace(recipe.data, ratio=ratio, sequences=1, micro_batch=1))
+    assert_same(spread[f"{mode} {ratio}"], one_step(alone, model, corpus), 1e-6)
 
 
 @pytest.mark.parametrize("kind", ["selective", "full"])
@@ -140,16 +100,11 @@ def test_bf16_computes_in_bf16_and_keeps_fp32_masters(
 ) -> None:
     adamw = replace(recipe.optimizer, name="adamw")
     bf16 = replace(recipe, precision="bf16", optimizer=adamw, parallel=Parallel(mode="fsdp"))
-    found = run_ranks(1, bf16_step, bf16, model, corpus)[0]
+    found = run_ranks(1, steps_of_ranks, {"bf16": bf16}, model, corpus)[0]["bf16"]
     assert 1e-6 < abs(found["loss"] - whole["loss"]) < 2e-2
     for name, gradient in found.items():
         assert gradient.dtype in (torch.float32, torch.float64, torch.int64), name
     torch.testing.assert_close(found["norms"], whole["norms"], rtol=0.05, atol=1e-3)
-
-
-def bf16_step(recipe: Recipe, model: Path, corpus: Path) -> dict[str, torch.Tensor]:
-    with join_world("cpu", process_groups=True) as world:
-        return {name: tensor.clone() for name, tensor in one_step(recipe, model, corpus, world).items()}
 
 
 def test_merged_documents_fill_their_packs() -> None:
