@@ -5,7 +5,7 @@
 | janus-1.3b   | 24 layers x 2048, 16 heads     | 384   | 576 of 16k | 2,076,636,811 |
 | janus-pro-1b | the same shape                 | 384   | 576 of 16k | 2,076,636,811 |
 | janus-pro-7b | 30 layers x 4096, 32 heads     | 384   | 576 of 16k | 7,407,773,323 |
-| tiny         | 4 layers x 192, 3 heads        | 64    | 64 of 512  | trains on CPU |
+| tiny         | 4 layers x 192, 3 heads        | 64    | 16 of 512  | trains on CPU |
 
 Shapes: paper, section 4.1; Janus-Pro report, table 1; DeepSeek's published config.json files.
 """
@@ -78,7 +78,13 @@ PRESETS = {
                 "image_size": 64,
                 "patch_size": 16,
             },
-            vq={"architecture": PATCH_VQ, "embed_dim": 16, "num_embeddings": 512, "num_patches": 8},
+            vq={
+                "architecture": PATCH_VQ,
+                "patch_size": 16,
+                "num_patches": 4,
+                "embed_dim": 16,
+                "num_embeddings": 512,
+            },
             vocab_size=0,
             style="janus",
         ),
