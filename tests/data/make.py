@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -105,16 +105,34 @@ def make_corpus(
     stage: int = 2,
 ) -> Snapshot:
     """Write a corpus folder: shards of up to `shard_rows` rows sorted by uid, one snapshot, LATEST."""
-    shards, histogram = [], {}
-    for source in sources:
-        rows = [make_row(source, number, tokens, made_with, vocab) for number in range(source.rows)]
-        bounds = histogram.setdefault(source.task, {})
+    rows = {
+        (source.name, source.task, source.role): [
+            make_row(source, number, tokens, made_with, vocab) for number in range(source.rows)
+        ]
+        for source in sources
+    }
+    return corpus_of(corpus, rows, made_with, shard_rows=shard_rows, stage=stage)
+
+
+def corpus_of(
+    corpus: Path,
+    sources: Mapping[tuple[str, Task, str], Sequence[dict[str, Any]]],
+    made_with: Fingerprints,
+    *,
+    shard_rows: int,
+    stage: int = 2,
+) -> Snapshot:
+    """Write given rows: `sources` maps (name, task, role) to them."""
+    shards: list[SnapshotShard] = []
+    histogram: dict[str, dict[str, int]] = {}
+    for (name, task, role), rows in sources.items():
+        bounds = histogram.setdefault(task, {})
         for row in rows:
             bound = str(1 << (row["length"] - 1).bit_length())
             bounds[bound] = bounds.get(bound, 0) + 1
         for start in range(0, len(rows), shard_rows):
             part = sorted(rows[start : start + shard_rows], key=lambda row: row["uid"])
-            path = Path("train") / source.name / f"{sha256(part[0]['uid']).hexdigest()[:16]}.{'0' * 12}.arrow"
+            path = Path("train") / name / f"{sha256(part[0]['uid']).hexdigest()[:16]}.{'0' * 12}.arrow"
             write_shard(corpus / path, part)
             shards.append(
                 SnapshotShard(
@@ -122,26 +140,24 @@ def make_corpus(
                     sha256=file_sha256(corpus / path),
                     rows=len(part),
                     bytes=(corpus / path).stat().st_size,
-                    source=source.name,
-                    task=source.task,
-                    role=source.role,
+                    source=name,
+                    task=task,
+                    role=role,
                     upstream={},
                     generation=1,
                 )
             )
-    snapshot = Snapshot.model_validate(
-        {
-            "corpus": "made",
-            "stage": stage,
-            "number": 1,
-            "parent": None,
-            "spec": "0" * 64,
-            "fingerprints": made_with,
-            "shards": shards,
-            "funnel": {source.name: {"rows": source.rows, "kept": source.rows} for source in sources},
-            "length_histogram": histogram,
-            "licences": {"": sum(source.rows for source in sources)},
-        }
+    snapshot = Snapshot(
+        corpus="made",
+        stage=stage,
+        number=1,
+        parent=None,
+        spec="0" * 64,
+        fingerprints=made_with,
+        shards=tuple(shards),
+        funnel={name: {"rows": len(rows), "kept": len(rows)} for (name, _, _), rows in sources.items()},
+        length_histogram=histogram,
+        licences={"": sum(map(len, sources.values()))},
     )
     (corpus / "snapshots").mkdir(parents=True, exist_ok=True)
     (corpus / "snapshots" / f"{snapshot.name}.json").write_text(snapshot.model_dump_json())

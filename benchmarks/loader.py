@@ -1,0 +1,292 @@
+"""Samples per second and start-up of janus.data beside webdataset and mosaicml-streaming, on the same photos.
+
+    python -m benchmarks.loader --photos DIR [--rounds 3] [--seconds 6]
+
+Every measurement is a fresh process; the loaders take turns, and medians are printed with their ratio (DESIGN D11).
+All three deliver the same thing: shuffled batches of uint8 pixels [N, 384, 384, 3] (or 576 codes) with token ids, from
+the same bytes, decoded by the same decoder. The other two pad their batches; ours are packed, and carry positions,
+labels and document lengths as well. Each of the others is run with 0, 1 and 2 workers and its best counts.
+
+The last lines are ours alone: step 1,000,000 of a mixture of a billion rows, looked up from nothing.
+Needs benchmarks/requirements-loader.txt. Results with hardware and date: benchmarks/loader.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+SIDE, CODES = 384, 576
+BATCH = 48
+MODES = {"jpeg": "understanding, JPEG pixels", "raw": "understanding, raw pixels", "codes": "generation, codes"}
+OTHERS = ("webdataset", "streaming")
+
+
+def photos(folder: Path) -> list[np.ndarray]:
+    """Every JPEG under `folder`, long side to 384, padded with grey (paper, section 3.2)."""
+    from PIL import Image, ImageOps
+
+    found = []
+    for path in sorted(folder.rglob("*.[jJ][pP]*[gG]")):
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+        found.append(np.asarray(ImageOps.pad(upright, (SIDE, SIDE), Image.Resampling.BICUBIC, (127, 127, 127))))
+    if not found:
+        raise SystemExit(f"{folder}: no JPEG files")
+    return found
+
+
+def make_samples(pictures: list[np.ndarray], count: int) -> Iterator[dict[str, bytes]]:
+    """`count` samples: a photo as JPEG and raw, codes, and token ids of both tasks, as bytes."""
+    import simplejpeg
+
+    generator = np.random.default_rng(0)
+    jpegs = [simplejpeg.encode_jpeg(picture, quality=95, colorsubsampling="444") for picture in pictures]
+    for number in range(count):
+        words = generator.integers(6, 100_000, generator.integers(12, 180)).tolist()
+        image = [3, *[5] * CODES, 4]
+        yield {
+            "jpeg": jpegs[number % len(jpegs)],
+            "raw": pictures[number % len(pictures)].tobytes(),
+            "codes": generator.integers(0, 16384, CODES).astype(np.uint16).tobytes(),
+            "understanding": np.array([1, *image, *words, 2], np.int32).tobytes(),
+            "generation": np.array([1, *words, *image, 2], np.int32).tobytes(),
+        }
+
+
+def prepare(mode: str, root: Path, pictures: list[np.ndarray], count: int) -> None:
+    """Write the same samples in each loader's format under `root`/{janus,webdataset,streaming}."""
+    import streaming
+    import webdataset
+
+    from schemas.manifest import Fingerprints
+    from tests.data.make import corpus_of
+
+    task = "generation" if mode == "codes" else "understanding"
+    made_with = Fingerprints(
+        tokenizer="", image_processor="", vq="", image_size=SIDE, understanding_tokens=CODES, generation_tokens=CODES,
+        codebook_size=16384, pixels="raw" if mode == "raw" else "jpeg",
+    )  # fmt: skip
+    rows = []
+    (root / "webdataset").mkdir(parents=True)
+    with (
+        webdataset.ShardWriter(str(root / "webdataset/%05d.tar"), maxcount=256, verbose=0) as tar,
+        streaming.MDSWriter(out=str(root / "streaming"), columns={"payload": "bytes", "ids": "bytes"}) as mds,
+    ):
+        for number, sample in enumerate(make_samples(pictures, count)):
+            ids = np.frombuffer(sample[task], np.int32)
+            tar.write({"__key__": f"{number:08d}", "payload": sample[mode], "ids": sample[task]})
+            mds.write({"payload": sample[mode], "ids": sample[task]})
+            words = (ids >= 6) | (ids == 2) if task == "understanding" else ids == 5
+            rows.append(
+                {
+                    "uid": number.to_bytes(16, "little"),
+                    "input_ids": ids,
+                    "loss_mask": words,
+                    "short_ids": None,
+                    "codes": np.frombuffer(sample[mode], np.uint16) if mode == "codes" else None,
+                    "pixels": None if mode == "codes" else [sample[mode]],
+                    "length": len(ids),
+                    "short_length": len(ids),
+                }
+            )
+    corpus_of(root / "janus", {("photos", task, ""): rows}, made_with, shard_rows=256)
+
+
+def ours(mode: str, root: Path, workers: int) -> Iterator[int]:
+    """Documents per step of janus.data; `workers` decode threads."""
+    from janus.data.config import DataConfig, TokenIds
+    from janus.data.loader import Loader
+    from schemas.manifest import load_snapshot
+
+    data = DataConfig(
+        ratio=(0, 0, 1) if mode == "codes" else (1, 0, 0),
+        sequences=BATCH // 6,
+        micro_batch=BATCH // 6,
+        caption_drop=0.1,
+        decode_threads=max(1, workers),
+    )
+    tokens = TokenIds(bos=1, eos=2, pad=0, boi=3, eoi=4, image=5)
+    for step in Loader(root, load_snapshot(root), data=data, tokens=tokens, steps=10**9):
+        yield sum(len(batch.uids) for batch in step)
+
+
+def decoded(mode: str, sample: dict[str, bytes]) -> dict[str, np.ndarray]:
+    """What a Dataset of the other two does per sample: the same work as ours."""
+    import simplejpeg
+
+    payload = sample["payload"]
+    if mode == "jpeg":
+        image = simplejpeg.decode_jpeg(payload)
+    elif mode == "raw":
+        image = np.frombuffer(payload, np.uint8).reshape(SIDE, SIDE, 3)
+    else:
+        image = np.frombuffer(payload, np.uint16).astype(np.int64)
+    return {"image": image, "ids": np.frombuffer(sample["ids"], np.int32)}
+
+
+def collate(samples: list[dict[str, np.ndarray]]) -> dict:
+    """Stack images, pad token ids."""
+    import torch
+
+    ids = np.zeros((len(samples), max(len(sample["ids"]) for sample in samples)), np.int64)
+    for row, sample in zip(ids, samples, strict=True):
+        row[: len(sample["ids"])] = sample["ids"]
+    images = np.stack([sample["image"] for sample in samples])
+    return {"image": torch.from_numpy(images), "ids": torch.from_numpy(ids)}
+
+
+def with_webdataset(mode: str, root: Path, workers: int) -> Iterator[int]:
+    """Samples per batch of webdataset, with its usual shuffle buffer."""
+    import webdataset
+
+    shards = sorted(str(path) for path in root.glob("*.tar"))
+    dataset = (
+        webdataset.WebDataset(shards, shardshuffle=len(shards), empty_check=False)
+        .shuffle(500)
+        .map(lambda sample: decoded(mode, sample))
+        .batched(BATCH, collation_fn=collate)
+        .repeat()
+    )
+    for batch in webdataset.WebLoader(dataset, batch_size=None, num_workers=workers):
+        yield len(batch["ids"])
+
+
+def with_streaming(mode: str, root: Path, workers: int) -> Iterator[int]:
+    """Samples per batch of mosaicml-streaming, shuffled."""
+    import streaming
+    from torch.utils.data import DataLoader
+
+    streaming.base.util.clean_stale_shared_memory()
+    dataset = streaming.StreamingDataset(local=str(root), shuffle=True, batch_size=BATCH)
+
+    def batch_of(samples: list[dict[str, bytes]]) -> dict:
+        return collate([decoded(mode, sample) for sample in samples])
+
+    loader = DataLoader(dataset, batch_size=BATCH, num_workers=workers, collate_fn=batch_of)
+    while True:
+        for batch in loader:
+            yield len(batch["ids"])
+
+
+SIDES = {"janus": ours, "webdataset": with_webdataset, "streaming": with_streaming}
+
+
+def measure(side: str, mode: str, root: Path, workers: int, seconds: float) -> dict[str, float]:
+    """Seconds to the first batch, then samples per second over about `seconds`. Imports are not counted."""
+    import torch
+
+    torch.set_num_threads(1)
+    for module in {"janus": ["janus.data.loader"], "webdataset": ["webdataset"], "streaming": ["streaming"]}[side]:
+        __import__(module)
+    start = time.perf_counter()
+    batches = SIDES[side](mode, root, workers)
+    next(batches)
+    first = time.perf_counter()
+    samples, now = 0, first
+    while now - first < seconds:
+        samples += next(batches)
+        now = time.perf_counter()
+    return {"startup": first - start, "rate": samples / (now - first)}
+
+
+def look_up_a_million() -> dict[str, float]:
+    """Seconds and peak memory to plan step 1,000,000 of a billion rows known by their counts only."""
+    from janus.data.config import DataConfig
+    from janus.data.plan import Phase, Plan
+    from tests.data.synthetic import Counted
+
+    start = time.perf_counter()
+    pools = {
+        "understanding": Counted("understanding", 300_000_000, 600, 900),
+        "text": Counted("text", 200_000_000, 50, 1500),
+        "generation": Counted("generation", 500_000_000, 590, 780),
+    }
+    plan = Plan([Phase(0, None, pools)], DataConfig(ratio=(2, 3, 5), sequences=512))
+    packs = plan.step(1_000_000)
+    seconds = time.perf_counter() - start
+    fill = sum(draw.length for pack in packs for draw in pack) / (512 * 4096)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mib": peak, "fill": fill}
+
+
+def child(*arguments: object) -> dict[str, float]:
+    """Run this file in a fresh process and read the JSON it prints last."""
+    command = [sys.executable, "-m", "benchmarks.loader", "--child", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="folder of JPEG photos")
+    parser.add_argument("--samples", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0, help="per measurement")
+    parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        side, *rest = options.child
+        if side == "million":
+            print(json.dumps(look_up_a_million()))
+        else:
+            mode, root, workers, seconds = rest
+            print(json.dumps(measure(side, mode, Path(root), int(workers), float(seconds))), flush=True)
+        os._exit(0)  # the other loaders' workers may not end on their own
+
+    pictures = photos(options.photos)
+    print(f"{platform.platform()}, {os.cpu_count()} CPUs, {len(pictures)} photos as {options.samples} samples")
+    with tempfile.TemporaryDirectory() as folder:
+        for mode in MODES:
+            prepare(mode, Path(folder) / mode, pictures, options.samples)
+        print("| rows | loader | samples/s | start-up s | ratio |\n|---|---|---:|---:|---:|")
+        for mode, name in MODES.items():
+            report(mode, name, Path(folder) / mode, options.rounds, options.seconds)
+    million = [child("million") for _ in range(options.rounds)]
+    seconds = statistics.median(run["seconds"] for run in million)
+    print(
+        f"\nstep 1,000,000 of 1e9 rows from nothing: {seconds:.2f} s, peak memory of the process "
+        f"{million[0]['peak_mib']:.0f} MiB, fill {million[0]['fill']:.1%}"
+    )
+
+
+def report(mode: str, name: str, root: Path, rounds: int, seconds: float) -> None:
+    """Measure all sides in turn, print one line each; the ratio is ours to the better of the others."""
+    variants = [("janus", 2), *((other, workers) for other in OTHERS for workers in (0, 1, 2))]
+    runs: dict[tuple[str, int], list[dict[str, float]]] = {variant: [] for variant in variants}
+    for _ in range(rounds):
+        for side, workers in variants:
+            runs[side, workers].append(child(side, mode, root / side, workers, seconds))
+    median = {
+        variant: {key: statistics.median(run[key] for run in taken) for key in ("rate", "startup")}
+        for variant, taken in runs.items()
+    }
+    best = {
+        side: max((variant for variant in variants if variant[0] == side), key=lambda variant: median[variant]["rate"])
+        for side in SIDES
+    }
+    better = max(median[best[other]]["rate"] for other in OTHERS)
+    for side, variant in best.items():
+        figures = median[variant]
+        ratio = f"{figures['rate'] / better:.2f}" if side == "janus" else ""
+        label = f"{side}, {variant[1]} {'threads' if side == 'janus' else 'workers'}"
+        print(f"| {name} | {label} | {figures['rate']:,.0f} | {figures['startup']:.2f} | {ratio} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
