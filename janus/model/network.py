@@ -78,7 +78,7 @@ class Janus(JanusForConditionalGeneration):
         on a stand-in whose contribution is multiplied by zero: every rank then does the same collective operations
         and every trainable parameter gets a gradient, so neither DDP nor FSDP waits for ever.
         """
-        embeddings, idle = self._embed(batch)
+        embeddings, idle = self.embed(batch)
         packing = attention.Packing(batch.lengths, batch.input_ids.shape[1])
         hidden = self.model.language_model(
             inputs_embeds=embeddings,
@@ -103,7 +103,7 @@ class Janus(JanusForConditionalGeneration):
             idle = idle + image.sum()
         return TaskLosses(sums=sums + 0.0 * idle, counts=batch.label_counts())
 
-    def _embed(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def embed(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Input embeddings [B, L, H], and the sum of what stand-ins for missing modalities gave."""
         words = self.get_input_embeddings()(batch.input_ids)
         flat = words.flatten(0, 1)
