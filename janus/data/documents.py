@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from janus.data.config import TokenIds
 from janus.data.plan import Draw
@@ -29,7 +28,7 @@ class Document:
     label_positions: npt.NDArray[np.int64]
     """Positions of the text tokens that are predicted, each from the position before it."""
     codes: npt.NDArray[np.uint16]
-    pixels: list[pa.Buffer]
+    pixels: list[npt.NDArray[np.uint8]]
 
 
 def document(row: Row, draw: Draw, tokens: TokenIds, made_with: Fingerprints) -> Document:
@@ -43,7 +42,7 @@ def document(row: Row, draw: Draw, tokens: TokenIds, made_with: Fingerprints) ->
     _require(row, input_ids[0] == tokens.bos, f"first token is {input_ids[0]}, expected BOS ({tokens.bos})")
     _require(row, int(input_ids.min()) >= 0, "negative token id")
     _require(row, len(row.loss_mask) == len(row.input_ids), "loss mask and tokens differ in length")
-    placeholders = np.flatnonzero(input_ids == tokens.image)
+    placeholders = (input_ids == tokens.image).nonzero()[0]
 
     if draw.task == "generation":
         num_images, odd = divmod(len(row.codes), made_with.generation_tokens)
@@ -58,7 +57,7 @@ def document(row: Row, draw: Draw, tokens: TokenIds, made_with: Fingerprints) ->
         expected = len(row.pixels) * made_with.understanding_tokens
         _require(row, len(placeholders) == expected, f"{len(placeholders)} placeholders, {len(row.pixels)} images")
         _require(row, not row.loss_mask[placeholders].any(), "an image placeholder is a label")
-        labels = np.flatnonzero(row.loss_mask)
+        labels = row.loss_mask.nonzero()[0]
         _require(row, labels.size == 0 or labels[0] > 0, "BOS is a label, which nothing predicts")
     return Document(row.where, row.uid, draw.task, input_ids, placeholders, labels, row.codes, row.pixels)
 

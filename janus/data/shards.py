@@ -6,6 +6,7 @@ and uid) is copied per shard, 16 bytes a row; tokens, codes and pixels are views
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ import pyarrow as pa
 from schemas.digest import file_sha256
 from schemas.layers import check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
+from schemas.sample import UID_BYTES
 
 OPEN_SHARDS = 512
 """Shards kept mapped at a time (each holds a file descriptor; a common limit is 1,024)."""
@@ -38,7 +40,7 @@ class Row:
     loss_mask: npt.NDArray[np.bool_]
     short_ids: npt.NDArray[np.int32] | None
     codes: npt.NDArray[np.uint16]
-    pixels: list[pa.Buffer]
+    pixels: list[npt.NDArray[np.uint8]]
     """Bytes of each understanding image: JPEG, or raw H*W*3."""
 
 
@@ -67,43 +69,96 @@ class Shard:
         check_layer(table.schema, "train", str(path))
         if table.num_rows != rows:
             raise ValueError(f"{path}: {table.num_rows} rows where the snapshot says {rows}; restore it or build again")
-        self._columns = {name: table.column(name).chunks for name in table.column_names}
-        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._columns["uid"])])
+        self._batches = [_Batch(batch) for batch in table.to_batches()]
+        self._starts = np.cumsum([0, *(len(batch.length) for batch in self._batches)])
 
     def index(self) -> RowIndex:
         """Lengths and identities of all rows, copied."""
-        uids = b"".join(_fixed_bytes(chunk) for chunk in self._columns["uid"])
+        uids = np.concatenate([batch.uid for batch in self._batches])
         return RowIndex(
-            length=np.concatenate([chunk.to_numpy() for chunk in self._columns["length"]]),
-            short_length=np.concatenate([chunk.to_numpy() for chunk in self._columns["short_length"]]),
-            identity=np.frombuffer(uids, dtype="<u8")[::2].astype(np.uint64),
+            length=np.concatenate([batch.length for batch in self._batches]),
+            short_length=np.concatenate([batch.short_length for batch in self._batches]),
+            identity=uids.view("<u8")[:, 0].astype(np.uint64),
         )
 
     def row(self, number: int) -> Row:
         """Row `number` of the shard."""
-        batch = int(np.searchsorted(self._starts, number, side="right")) - 1
-        place = number - int(self._starts[batch])
-        column = {name: chunks[batch] for name, chunks in self._columns.items()}
-        uid = column["uid"][place].as_py()
-        short = column["short_ids"][place]
+        place = int(np.searchsorted(self._starts, number, side="right")) - 1
+        batch, place = self._batches[place], number - int(self._starts[place])
+        uid = batch.uid[place].tobytes()
+        short_ids = batch.short_ids.get(place)
         return Row(
             where=f"{self.path}: row {number} (uid {uid.hex()})",
             uid=uid,
-            input_ids=_values(column["input_ids"][place]),
-            loss_mask=column["loss_mask"][place].values.to_numpy(zero_copy_only=False),
-            short_ids=_values(short) if short.is_valid else None,
-            codes=_values(column["codes"][place]),
-            pixels=[image.as_buffer() for image in column["pixels"][place].values or ()],
+            input_ids=batch.input_ids.get(place),
+            loss_mask=batch.loss_mask.get(place),
+            short_ids=short_ids if len(short_ids) else None,
+            codes=batch.codes.get(place),
+            pixels=batch.pixels.get(place),
         )
 
 
-def _values(scalar: pa.ListScalar) -> npt.NDArray:
-    return scalar.values.to_numpy() if scalar.is_valid else np.empty(0, np.uint16)
+class _Batch:
+    """The columns of one record batch as NumPy views.
+
+    Made from Arrow's buffers by hand: pyarrow's own `to_numpy` imports pandas (0.5 s), and its per-row scalars cost
+    more than all else the loader does with a row of text.
+    """
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        rows = batch.num_rows
+        self.uid = _view(batch.column("uid").buffers()[1], np.uint8).reshape(-1, UID_BYTES)[:rows]
+        self.length = _view(batch.column("length").buffers()[1], np.int32)[:rows]
+        self.short_length = _view(batch.column("short_length").buffers()[1], np.int32)[:rows]
+        self.input_ids = _Lists(batch.column("input_ids"), np.int32)
+        self.short_ids = _Lists(batch.column("short_ids"), np.int32)
+        self.codes = _Lists(batch.column("codes"), np.uint16)
+        self.loss_mask = _BitLists(batch.column("loss_mask"))
+        self.pixels = _ByteLists(batch.column("pixels"))
 
 
-def _fixed_bytes(array: pa.FixedSizeBinaryArray) -> memoryview:
-    width = array.type.byte_width
-    return memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
+class _Lists:
+    """A column of lists of numbers. A null reads as an empty list."""
+
+    def __init__(self, array: pa.ListArray, dtype: npt.DTypeLike) -> None:
+        _, offsets, _, values = array.buffers()
+        self._offsets, self._values = _view(offsets, np.int32), _view(values, dtype)
+
+    def get(self, row: int) -> npt.NDArray:
+        return self._values[self._offsets[row] : self._offsets[row + 1]]
+
+
+class _BitLists(_Lists):
+    """A column of lists of booleans, stored as bits."""
+
+    def __init__(self, array: pa.ListArray) -> None:
+        super().__init__(array, np.uint8)
+
+    def get(self, row: int) -> npt.NDArray[np.bool_]:
+        start, stop = int(self._offsets[row]), int(self._offsets[row + 1])
+        first = start // 8
+        bits = np.unpackbits(self._values[first : (stop + 7) // 8], count=stop - 8 * first, bitorder="little")
+        return bits[start - 8 * first :].view(np.bool_)
+
+
+class _ByteLists:
+    """A column of lists of byte strings. A null reads as an empty list."""
+
+    def __init__(self, array: pa.ListArray) -> None:
+        _, offsets, _, inner, values = array.buffers()
+        self._offsets, self._inner, self._values = (
+            _view(offsets, np.int32),
+            _view(inner, np.int32),
+            _view(values, np.uint8),
+        )
+
+    def get(self, row: int) -> list[npt.NDArray[np.uint8]]:
+        bounds = self._inner[self._offsets[row] : self._offsets[row + 1] + 1].tolist()
+        return [self._values[start:stop] for start, stop in itertools.pairwise(bounds)]
+
+
+def _view(buffer: pa.Buffer | None, dtype: npt.DTypeLike) -> npt.NDArray:
+    return np.empty(0, dtype) if buffer is None or buffer.size == 0 else np.frombuffer(buffer, dtype)
 
 
 class Pool:

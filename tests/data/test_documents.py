@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from janus.data.documents import document, without_caption
@@ -26,7 +25,7 @@ def made(task: Task, number: int = 0, *, short: bool = False, drop: bool = False
         loss_mask=np.array(raw["loss_mask"]),
         short_ids=None if raw["short_ids"] is None else np.array(raw["short_ids"], np.int32),
         codes=np.array(raw["codes"] or [], np.uint16),
-        pixels=[pa.py_buffer(image) for image in raw["pixels"] or []],
+        pixels=[np.frombuffer(image, np.uint8) for image in raw["pixels"] or []],
     )
     length = raw["short_length"] if short else raw["length"]
     return row, Draw(task, task, row=0, epoch=0, length=length, short=short, drop=drop)
