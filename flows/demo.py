@@ -134,8 +134,11 @@ def corpora_digest(folder: Path) -> str:
 
 
 def model_digest(folder: Path) -> str:
-    """Digest of a run's trained weights."""
-    return digest([file_sha256(path) for path in sorted((folder / "model").glob("*.safetensors"))])
+    """Digest of a run's trained weights. Raises FileNotFoundError if the run has not come to its end."""
+    weights = sorted((folder / "model").glob("*.safetensors"))
+    if not weights:
+        raise FileNotFoundError(f"{folder / 'model'}: no weights: training was stopped before its last step")
+    return digest([file_sha256(path) for path in weights])
 
 
 def _world(folder: Path) -> str:

@@ -173,7 +173,7 @@ def _path(points: Sequence[tuple[float, float]], x: Scale, y: Scale, style: str,
 
 
 def _legend(names: Sequence[str]) -> str:
-    parts, right = [], WIDTH - RIGHT
+    parts, right = [], float(WIDTH - RIGHT)
     for index, name in reversed(list(enumerate(names))):
         right -= 6.2 * len(name) + 22
         parts.append(

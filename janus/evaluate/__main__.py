@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,13 +44,14 @@ class Arguments:
     pope_form: str = FORMS["pope"]
     """How a yes/no question is put; {question} is replaced."""
     multiple_choice_form: str = FORMS["multiple_choice"]
-    """How a multiple-choice question is put; {question} holds the options too, one a line."""
+    """How a multiple-choice question is put; {question} holds the options too."""
     counting_form: str = FORMS["counting"]
     """How a how-many question is put."""
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = field(default_factory=Sampling)
     max_new_tokens: int = 16
     """Longest answer, tokens."""
     batch_size: int = 64
+    """Questions, or images, at once."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -59,8 +62,6 @@ def main() -> None:
     suite = _suite(arguments)
 
     import torch
-    from rich.console import Console
-    from rich.progress import Progress as Bars
 
     from janus.evaluate.run import evaluate
     from janus.model.folder import load_janus
@@ -72,11 +73,10 @@ def main() -> None:
     if arguments.baseline:
         runs.append(("baseline", arguments.baseline, arguments.out / "baseline"))
     results = {}
-    with Bars(console=Console(stderr=True), transient=True) as bars:
-        for name, folder, out in runs:
-            model, processor = load_janus(folder, device=device)
-            model.eval()
-            results[name] = evaluate(model, processor, suite, out, _progress(bars, name))
+    for name, folder, out in runs:
+        model, processor = load_janus(folder, device=device)
+        with _progress(name) as on_progress:
+            results[name] = evaluate(model.eval(), processor, suite, out, on_progress)
     print(json.dumps(results, indent=2))
 
 
@@ -110,18 +110,25 @@ def _suite(arguments: Arguments) -> Suite:
     )
 
 
-def _progress(bars: object, name: str) -> Progress:
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Progress]:
+    """A bar per part on a terminal; a line whenever a part has got further elsewhere."""
+    console = cli.console()
+    if not console.is_terminal:
+        yield lambda part, done, total: console.print(f"{name}, {part}: {done} of {total}")
+        return
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
-    assert isinstance(bars, Bars)
-    tasks: dict[str, int] = {}
+    tasks: dict[str, TaskID] = {}
+    with Bars(console=console) as bars:
 
-    def show(part: str, done: int, total: int) -> None:
-        if part not in tasks:
-            tasks[part] = bars.add_task(f"{name}: {part}", total=total)
-        bars.update(tasks[part], completed=done)  # type: ignore[arg-type]
+        def show(part: str, done: int, total: int) -> None:
+            if part not in tasks:
+                tasks[part] = bars.add_task(f"{name}, {part}", total=total)
+            bars.update(tasks[part], completed=done)
 
-    return show
+        yield show
 
 
 if __name__ == "__main__":

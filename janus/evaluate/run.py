@@ -1,7 +1,8 @@
 """Ask a model everything in a suite and write down every answer.
 
 Written into the output folder: `results.json` (the numbers), `<kind>.jsonl` (one line per question: what was asked,
-said, understood and expected), `geneval.jsonl` (one line per image, with what the detector found) and `geneval.png`.
+said, understood and expected), `geneval.jsonl` (one line per image, with what the detector found), `geneval.npy` (the
+images, uint8[N, S, S, 3]) and `geneval.png` (all of them, framed by verdict).
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Suite:
     sampling: Sampling = Sampling()
     max_new_tokens: int = 16
     batch_size: int = 64
+    """Questions, or images, at once."""
 
 
 Progress = Callable[[str, int, int], None]
@@ -99,6 +101,7 @@ def _ask(
             [[Message(role="user", text=f"{IMAGE_MARK}\n{one.prompt(suite.forms[kind])}")] for one in batch],
             [[_open(suite.images, one)] for one in batch],
             max_new_tokens=suite.max_new_tokens,
+            batch_size=suite.batch_size,
         )
     on_progress(kind, len(asked), len(asked))
     answers = [questions.read_answer(one, kind, text) for one, text in zip(asked, said, strict=True)]
@@ -129,23 +132,18 @@ def _draw(model: Janus, processor: Processor, suite: Suite, out: Path, on_progre
         raise ValueError("prompts need a detector that reads the images drawn from them; give --detector")
     sampling = suite.sampling
     wanted = [prompt for prompt in suite.prompts for _ in range(sampling.images_per_prompt)]
-    images: list[np.ndarray] = []
-    for start in range(0, len(wanted), suite.batch_size):
-        batch = wanted[start : start + suite.batch_size]
-        on_progress("geneval", start, len(wanted))
-        images += list(
-            sample_images(
-                model,
-                processor,
-                [prompt.text for prompt in batch],
-                template=sampling.template,
-                cfg_scale=sampling.cfg_scale,
-                temperature=sampling.temperature,
-                seeds=[_seed(sampling.seed, start + offset) for offset in range(len(batch))],
-                batch_size=suite.batch_size,
-            )
-        )
-    on_progress("geneval", len(wanted), len(wanted))
+    on_progress("geneval", 0, len(wanted))
+    images = sample_images(
+        model,
+        processor,
+        [prompt.text for prompt in wanted],
+        template=sampling.template,
+        cfg_scale=sampling.cfg_scale,
+        temperature=sampling.temperature,
+        seeds=[_seed(sampling.seed, index) for index in range(len(wanted))],
+        batch_size=suite.batch_size,
+        on_progress=lambda done: on_progress("geneval", done, len(wanted)),
+    )
     lines, verdicts = [], []
     for prompt, image in zip(wanted, images, strict=True):
         found = suite.detector.detect(image)
@@ -156,8 +154,8 @@ def _draw(model: Janus, processor: Processor, suite: Suite, out: Path, on_progre
             | {"found": [asdict(one) for one in found]}
         )
     _write_lines(out / "geneval.jsonl", lines)
-    np.save(out / "geneval.npy", np.stack(images))
-    picture_grid(images, verdicts).save(out / "geneval.png")
+    np.save(out / "geneval.npy", images)
+    picture_grid(list(images), verdicts).save(out / "geneval.png")
     return geneval.scores((prompt.tag, correct) for prompt, correct in zip(wanted, verdicts, strict=True))
 
 

@@ -13,7 +13,8 @@ class ShapesDetector:
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         """All objects of `image` uint8[S, S, 3], in the checker's order."""
-        return [
-            Detection(found.shape, tuple(float(edge) for edge in found.box), color=found.color)
-            for found in read_scene(image)
-        ]
+        found = []
+        for seen in read_scene(image):
+            left, top, right, bottom = map(float, seen.box)
+            found.append(Detection(seen.shape, (left, top, right, bottom), color=seen.color))
+        return found
