@@ -36,6 +36,7 @@ def check_finite(
                     f"step {step}: the {task} loss is {loss[number]}; its micro-batch held samples {', '.join(uids)}"
                 )
     bad = [module for module, norm in norms.items() if not math.isfinite(norm)]
+    bad = [module for module in bad if module != "all"] or bad
     if bad:
         uids = [uid.hex() for held in documents for _, uid in held]
         shown = ", ".join(uids[:32]) + (f" and {len(uids) - 32} more" if len(uids) > 32 else "")

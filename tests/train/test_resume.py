@@ -28,6 +28,8 @@ from janus.train.record import Inputs
 from tests.train.little import little_recipe
 from tests.train.ranks import CONTEXT, run_ranks
 
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
 QUIET = Console(quiet=True)
 STEPS, SAVED = 6, 3
 SIZES = [1, 2, 4]

@@ -15,6 +15,8 @@ from janus.train.metrics import read_metrics
 from janus.train.record import Inputs
 from tests.train.little import little_recipe
 
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
 QUIET = Console(quiet=True)
 TRAINED = {
     1: {"understanding_adaptor", "generation_adaptor", "image_head", "code_embedding"},

@@ -1,0 +1,70 @@
+"""A Hugging Face Janus from a checkpoint of a run, while it runs or afterwards.
+
+python -m janus.train.folder --run runs/stage2 --out models/stage2-step-20000 --step 20000
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from janus.cli import parse, run
+
+PROG = "python -m janus.train.folder"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Arguments of the conversion."""
+
+    run: Path
+    """Run folder of janus.train."""
+    out: Path
+    """Model folder to write."""
+    step: int = 0
+    """Step of the checkpoint; 0 for the newest."""
+
+
+def checkpoint_to_model(run: Path, out: Path, step: int = 0) -> int:
+    """Write the Janus of a checkpoint: the run's starting model with the trained weights put in. Returns its step.
+
+    Raises ValueError or FileNotFoundError with one line if there is no such checkpoint, or the model it started from
+    is gone or another one now.
+    """
+    from janus.model.folder import load_janus, save_janus
+    from janus.train.checkpoint import committed, load, read_state
+    from janus.train.record import FILE, model_digest
+
+    found = dict(committed(run / "checkpoints"))
+    if not found:
+        raise FileNotFoundError(f"{run}: holds no checkpoint")
+    step = step or max(found)
+    if step not in found:
+        raise FileNotFoundError(f"{run}: no checkpoint of step {step}; there are {', '.join(map(str, found))}")
+    record = json.loads((run / FILE).read_text())
+    start = Path(record["model"])
+    if model_digest(start) != read_state(found[step])["identity"]["model"]:
+        raise ValueError(f"{start}: not the model this run started from; its files are gone or were changed")
+    model, processor = load_janus(start)
+    trained = {name: tensor for name, tensor in model.state_dict().items() if _is_trained(name, record)}
+    load(found[step], {f"model.{name}": tensor for name, tensor in trained.items()}, group=None)
+    save_janus(out, model, processor)
+    return step
+
+
+def _is_trained(name: str, record: dict) -> bool:
+    from janus.train.optim import module_of
+
+    return module_of(name) in record["recipe"]["train"]
+
+
+def main() -> None:
+    """Read the command line and convert."""
+    command = parse(Command, prog=PROG, description=__doc__)
+    step = checkpoint_to_model(command.run, command.out, command.step)
+    print(f"{command.out}: the model after step {step}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,48 @@
+"""Models out of checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from janus.model.folder import load_janus
+from janus.train.folder import checkpoint_to_model
+from janus.train.loop import train
+from janus.train.recipe import Checkpoint
+from janus.train.record import Inputs
+from tests.train.little import little_recipe
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, model: Path, corpus: Path) -> Path:
+    """Run folder of four steps with checkpoints after 2 and 4."""
+    out = tmp_path_factory.mktemp("run")
+    train(
+        little_recipe(2, checkpoint=Checkpoint(every=2)), Inputs(model, corpus, out), Console(quiet=True), device="cpu"
+    )
+    return out
+
+
+def test_the_last_checkpoint_is_the_final_model(run: Path, tmp_path: Path) -> None:
+    assert checkpoint_to_model(run, tmp_path / "model") == 4
+    found, expected = (load_janus(folder)[0].state_dict() for folder in (tmp_path / "model", run / "model"))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_an_earlier_one_is_not(run: Path, tmp_path: Path) -> None:
+    assert checkpoint_to_model(run, tmp_path / "model", step=2) == 2
+    found, expected = (load_janus(folder)[0].state_dict() for folder in (tmp_path / "model", run / "model"))
+    same = {name for name in expected if torch.equal(found[name], expected[name])}
+    assert same == {name for name in expected if ".vision_model." in name or ".vqmodel." in name}
+
+
+def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no checkpoint of step 3; there are 2, 4"):
+        checkpoint_to_model(run, tmp_path / "model", step=3)
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        checkpoint_to_model(tmp_path, tmp_path / "model")

@@ -1,0 +1,104 @@
+"""The recipes are the published tables (arXiv 2410.13848 table 1, Janus-Pro report table 2) and refuse nonsense."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_args
+
+import pytest
+
+from janus.model.network import MODULES
+from janus.train.presets import PRESETS, STAGES, recipe
+from janus.train.recipe import ModuleName, Parallel, Recipe
+
+# preset, stage: lr, schedule, weight decay, warm-up, steps, batch, ratio
+TABLE = {
+    ("janus-1.3b", 1): (1e-3, "cosine", 0.0, 300, 10_000, 256, (1, 0, 1)),
+    ("janus-1.3b", 2): (1e-4, "constant", 0.0, 5_000, 180_000, 512, (2, 3, 5)),
+    ("janus-1.3b", 3): (2e-5, "constant", 0.1, 0, 24_000, 256, (7, 3, 10)),
+    ("janus-pro-1b", 1): (1e-3, "constant", 0.0, 600, 20_000, 256, (1, 0, 3)),
+    ("janus-pro-1b", 2): (1e-4, "constant", 0.0, 5_000, 270_000, 512, (2, 3, 5)),
+    ("janus-pro-1b", 3): (4e-5, "constant", 0.0, 0, 80_000, 128, (5, 1, 4)),
+    ("janus-pro-7b", 1): (1e-3, "constant", 0.0, 600, 20_000, 256, (1, 0, 3)),
+    ("janus-pro-7b", 2): (1e-4, "constant", 0.0, 5_000, 270_000, 512, (2, 3, 5)),
+    ("janus-pro-7b", 3): (4e-5, "constant", 0.0, 0, 40_000, 128, (5, 1, 4)),
+}
+
+
+@pytest.mark.parametrize(("preset", "stage"), TABLE)
+def test_published_presets_are_the_tables(preset: str, stage: int) -> None:
+    r = recipe(preset, stage)
+    found = (
+        r.optimizer.lr,
+        r.schedule.shape,
+        r.optimizer.weight_decay,
+        r.schedule.warmup,
+        r.steps,
+        r.data.sequences,
+        r.data.ratio,
+    )
+    assert found == TABLE[preset, stage]
+    assert (r.optimizer.name, r.optimizer.betas, r.clip) == ("adamw", (0.9, 0.95), 1.0)
+    assert (r.data.seq_len, r.data.caption_drop, r.data.short_caption) == (4096, 0.1, 0.25)
+    assert (r.preset, r.stage) == (preset, stage)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_stages_train_what_the_paper_says(preset: str) -> None:
+    first, second, third = (set(recipe(preset, stage).train) for stage in STAGES)
+    assert first - {"code_embedding"} == {"understanding_adaptor", "generation_adaptor", "image_head"}
+    assert ("code_embedding" in first) == (preset == "tiny")
+    assert second == set(MODULES) - {"understanding_encoder", "vq"}
+    assert third == set(MODULES) - {"vq"}
+
+
+def test_imagenet_feeds_generation_for_the_first_120k_steps_of_stage_2() -> None:
+    r = recipe("janus-1.3b", 2)
+    assert r.data.first_role == "imagenet"
+    assert round(r.data.first_share * r.steps) == 120_000
+    assert recipe("janus-pro-1b", 2).data.first_role == ""
+
+
+def test_module_names_are_the_networks() -> None:
+    assert set(get_args(ModuleName)) == set(MODULES)
+
+
+@pytest.mark.parametrize(
+    ("preset", "stage", "message"), [("janus-2b", 1, "expected one of janus-1.3b"), ("tiny", 4, "expected 1, 2 or 3")]
+)
+def test_unknown_recipes_are_refused(preset: str, stage: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipe(preset, stage)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "--steps 0"),
+        ({"train": ()}, "--train is empty"),
+        ({"train": ("vq",)}, "VQ tokenizer has no gradient"),
+        ({"clip": 0.0}, "--clip 0.0"),
+        ({"precision": "bf16"}, "--parallel.mode fsdp"),
+        ({"parallel": Parallel(mode="fsdp")}, "muon needs whole matrices"),
+    ],
+)
+def test_impossible_recipes_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(recipe("tiny", 1), **changes)
+
+
+def test_learning_rate_factors_name_trained_modules() -> None:
+    start = recipe("tiny", 1)
+    optimizer = dataclasses.replace(start.optimizer, lr_scale={"llm": 0.5})
+    with pytest.raises(ValueError, match="lr-scale names llm"):
+        dataclasses.replace(start, optimizer=optimizer)
+
+
+def test_identity_leaves_out_what_only_changes_speed() -> None:
+    start = recipe("janus-1.3b", 3)
+    data = dataclasses.replace(start.data, micro_batch=1, prefetch=7)
+    faster = dataclasses.replace(start, parallel=Parallel(compile=True), data=data)
+    assert faster.identity() == start.identity()
+    named = {field.name for field in dataclasses.fields(Recipe)}
+    assert named - set(start.identity()) == {"parallel", "checkpoint", "watch"}
+    assert dataclasses.replace(start, clip=2.0).identity() != start.identity()
