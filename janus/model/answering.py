@@ -108,14 +108,14 @@ def stream_answer(
         seeds=[seed],
     )
     tokens: list[int] = []
-    shown = ""
+    text, shown = "", 0
     for step in steps:
         tokens.append(int(step[0]))
         text = processor.decode(_before(tokens, processor.eos_id)).lstrip()
-        if text.endswith(_REPLACEMENT):  # a character whose bytes are spread over tokens: wait for the rest
-            continue
-        yield text[len(shown) :]
-        shown = text
+        if not text.endswith(_REPLACEMENT):  # else a character's bytes are spread over tokens: wait for the rest
+            yield text[shown:]
+            shown = len(text)
+    yield text[shown:]
 
 
 def text_prompt(processor: Processor, conversation: Sequence[Message], with_images: bool, template: str) -> list[int]:

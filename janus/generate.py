@@ -1,0 +1,153 @@
+"""Draw images for prompts.
+
+    python -m janus.generate runs/tiny/stage3/model "a red circle left of a blue square" --images 4 --out pictures
+    python -m janus.generate janus-1.3b --prompts prompts.txt --images 8 --seed 100 --out pictures
+
+Writes one PNG per image, `grid.png` with a row per prompt, and `images.jsonl` with the prompt and seed of each file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from janus.cli import console, parse, run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+_GAP = 4
+"""Pixels between the pictures of a grid."""
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Draw images for prompts with a trained Janus."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model folder."""
+    text: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Prompts."""
+    prompts: Path | None = None
+    """File with one prompt per line, instead of or besides prompts on the command line."""
+    out: Path = Path("pictures")
+    """Folder for the pictures; files of the same name are replaced."""
+    images: int = 1
+    """Images per prompt, with seeds `seed`, `seed` + 1 ..."""
+    seed: int = 0
+    """Seed of the first image of every prompt. A prompt and a seed give one image, whatever else is drawn with it."""
+    template: Literal["chat", "plain"] = "chat"
+    """How the prompt is put: chat after stage 3, plain (the caption alone) after stages 1 and 2."""
+    cfg_scale: float = 5.0
+    """Classifier-free guidance: 1 is none; the published models use 5, small ones less."""
+    temperature: float = 1.0
+    """0 always takes the likeliest code."""
+    top_k: int | None = None
+    """Draw from the k likeliest codes only."""
+    top_p: float | None = None
+    """Draw from the likeliest codes that together have this probability."""
+    batch_size: int = 16
+    """Images at once."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+def main() -> None:
+    """The command."""
+    command = parse(Generate, prog="python -m janus.generate")
+    prompts = read_prompts(command)
+    if command.images < 1:
+        raise ValueError(f"--images {command.images}: expected 1 or more")
+    from rich.progress import Progress
+
+    from janus.model.device import placement
+    from janus.model.folder import load_janus
+    from janus.model.sampling import sample_images
+
+    device, dtype = placement(command.device)
+    model, processor = load_janus(command.model, dtype=dtype, device=device)
+    jobs = [(prompt, command.seed + i) for prompt in prompts for i in range(command.images)]
+    with Progress(console=console(), transient=True) as progress:
+        bar = progress.add_task("drawing", total=len(jobs))
+        pictures = sample_images(
+            model,
+            processor,
+            [prompt for prompt, _ in jobs],
+            template=command.template,
+            cfg_scale=command.cfg_scale,
+            temperature=command.temperature,
+            top_k=command.top_k,
+            top_p=command.top_p,
+            seeds=[seed for _, seed in jobs],
+            batch_size=command.batch_size,
+            on_progress=lambda done: progress.update(bar, completed=done),
+        )
+    settings = {"model": command.model.name, "template": command.template, "cfg_scale": command.cfg_scale}
+    settings |= {"temperature": command.temperature, "top_k": command.top_k, "top_p": command.top_p}
+    write_pictures(command.out, pictures, jobs, columns=command.images, settings=settings)
+    console().print(f"[green]wrote[/] {len(jobs)} images and grid.png to {command.out}")
+
+
+def read_prompts(command: Generate) -> list[str]:
+    """The prompts of the command line and of the prompt file, in this order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no prompt at all.
+    """
+    prompts = list(command.text)
+    if command.prompts is not None:
+        if not command.prompts.is_file():
+            raise FileNotFoundError(f"{command.prompts}: no such prompt file")
+        prompts += command.prompts.read_text(encoding="utf-8").splitlines()
+    prompts = [prompt.strip() for prompt in prompts if prompt.strip()]
+    if not prompts:
+        raise ValueError("no prompt: give one in quotes, or --prompts FILE with one per line")
+    return prompts
+
+
+def write_pictures(
+    folder: Path, pictures: np.ndarray, jobs: list[tuple[str, int]], *, columns: int, settings: dict[str, Any]
+) -> None:
+    """Write each picture of uint8[N, S, S, 3] as PNG that carries its prompt and settings, the grid, and the index."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for index, (picture, (prompt, seed)) in enumerate(zip(pictures, jobs, strict=True)):
+        facts = {"prompt": prompt, "seed": seed, **settings}
+        text = PngInfo()
+        for key, value in facts.items():
+            text.add_itxt(key, str(value))
+        name = f"{index:05d}-{_slug(prompt)}-{seed}.png"
+        Image.fromarray(picture).save(folder / name, pnginfo=text)
+        lines.append(json.dumps({"file": name, **facts}, ensure_ascii=False))
+    (folder / "images.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    grid(pictures, columns).save(folder / "grid.png")
+
+
+def grid(pictures: np.ndarray, columns: int) -> Image.Image:
+    """Pictures uint8[N, S, S, 3] on white, row by row."""
+    from PIL import Image
+
+    step = pictures.shape[1] + _GAP
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
+    for index, picture in enumerate(pictures):
+        sheet.paste(Image.fromarray(picture), (index % columns * step, index // columns * step))
+    return sheet
+
+
+def _slug(prompt: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40] or "image"
+
+
+if __name__ == "__main__":
+    run(main)
