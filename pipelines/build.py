@@ -9,6 +9,7 @@ only rows that are new go through the steps, and a new snapshot appears beside t
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -151,6 +152,10 @@ def main() -> int:
         except StepFailed as error:
             console().print(str(error), markup=False)
             return 1
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(f"{command.corpus}: no space left on the disk; free some and build again") from None
     for source, counts in snapshot.funnel.items():
         print(f"{source}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     print(f"{command.corpus}/snapshots/{snapshot.name}.json: {snapshot.rows()} rows in {len(snapshot.shards)} shards")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,23 @@ class ShardDoFn(beam.DoFn):
         self._step = step
         self._run_folder = run_folder
         self._lifeline = lifeline
+        self._broken: Exception | None = None
 
     def setup(self) -> None:
         """Once per worker: tie it to the build, load models."""
         self._lifeline.hold()
-        self._step.setup()
+        try:
+            self._step.setup()
+        except Exception as error:
+            # Told with each shard: Beam would wrap it in fifty lines of its own.
+            self._broken = error
 
     def process(self, element: Item[Any]) -> Iterator[None]:
         """Do one shard."""
-        run_one(self._step.run, element, self._run_folder)
+        run_one(self._run, element, self._run_folder)
         yield from ()
+
+    def _run(self, work: Any, advance: Callable[[int], None]) -> Any:
+        if self._broken is not None:
+            raise self._broken
+        return self._step.run(work, advance)

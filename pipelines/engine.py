@@ -10,10 +10,13 @@ is an error, whatever the engine said.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
+import shlex
 import shutil
+import sys
 import threading
 import time
 import traceback
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipelines.lifeline import exit_with
+from pipelines.quiet import quiet_beam
 from schemas.digest import canonical_json
 from schemas.spec import Operations
 
@@ -32,6 +36,8 @@ ENGINES = {"prism": "PrismRunner", "flink": "FlinkRunner", "spark": "SparkRunner
 multi_threading (loses elements) and DaskRunner (skips branches) are left out on purpose: docs/pipelines.md."""
 
 POLL_S = 0.25
+LIGHT_ROWS = 500_000
+"""Rows that one process decides over or summarises in about the time that others take to start."""
 
 Work = TypeVar("Work", contravariant=True)
 
@@ -71,6 +77,10 @@ class Failure:
     """One line, for users."""
     details: str
     """Traceback of an unexpected exception, "" for an expected one (a ValueError)."""
+
+
+class DiskFull(ValueError):
+    """The disk of the corpus has no space left."""
 
 
 class StepFailed(ValueError):
@@ -171,49 +181,51 @@ class _Watch:
             self._last = progress
 
 
-def _quiet_beam() -> None:
-    """Drop the lines Beam prints about itself: none of them is about the corpus."""
-    root = logging.getLogger()
-    if not any(isinstance(known, _NoApitools) for known in root.filters):
-        root.addFilter(_NoApitools())
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+def _runner(operations: Operations, processes: int) -> tuple[Any, list[str]]:
+    """Beam runner (or its name) and options. Raises ValueError for an engine we do not offer."""
+    if operations.engine in ENGINES:
+        return ENGINES[operations.engine], [*operations.engine_options]
+    if operations.engine != "local":
+        raise ValueError(f"engine {operations.engine!r}: choose local, {', '.join(ENGINES)}")
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    options = [*operations.engine_options, "--direct_running_mode=in_memory", f"--direct_num_workers={processes}"]
+    if processes == 1:
+        return FnApiRunner(), options
+    # What direct_running_mode=multi_processing does, with a quiet worker. The mode must then stay at its default:
+    # the other one would put Beam's environment in place of ours.
+    command = f"{shlex.quote(sys.executable)} -m pipelines.worker"
+    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command)), options
 
 
-class _NoApitools(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "apitools not found" not in record.getMessage()
+def run_pipeline(
+    construct: Callable[[Any], None], operations: Operations, while_running: Callable[[], None], *, processes: int = 1
+) -> None:
+    """Build a Beam pipeline with `construct(pipeline)` and run it to its end, polling `while_running` meanwhile.
 
+    Args:
+        construct: adds the transforms.
+        operations: names the engine.
+        while_running: called a few times a second in this thread.
+        processes: of the local engine; other engines decide themselves.
 
-def pipeline_options(operations: Operations) -> Any:
-    """Beam's options for the chosen engine. Raises ValueError for an engine we do not offer."""
-    _quiet_beam()
+    Raises DiskFull if a worker met a full disk outside of any shard.
+    """
+    quiet_beam()
+    import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    flags = [*operations.engine_options, "--default_sdk_harness_log_level=ERROR"]
-    if operations.engine == "local":
-        mode = "in_memory" if operations.workers == 1 else "multi_processing"
-        flags += [
-            "--runner=FnApiRunner",
-            f"--direct_running_mode={mode}",
-            f"--direct_num_workers={operations.workers}",
-        ]
-    elif operations.engine in ENGINES:
-        flags += [f"--runner={ENGINES[operations.engine]}"]
-    else:
-        raise ValueError(f"engine {operations.engine!r}: choose local, {', '.join(ENGINES)}")
-    return PipelineOptions(flags)
-
-
-def run_pipeline(construct: Callable[[Any], None], operations: Operations, while_running: Callable[[], None]) -> None:
-    """Build a Beam pipeline with `construct(pipeline)` and run it to its end, polling `while_running` meanwhile."""
-    options = pipeline_options(operations)
-    import apache_beam as beam
+    runner, options = _runner(operations, processes)
+    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options))
+    construct(pipeline)
+    # FnApiRunner.run() blocks, so it runs beside us. The other runners only submit the job in run(), and those that
+    # start a server set a signal handler there, which Python allows in the main thread alone.
+    submitted = None if operations.engine == "local" else pipeline.run()
 
     def execute() -> None:
         try:
-            pipeline = beam.Pipeline(options=options)
-            construct(pipeline)
-            pipeline.run().wait_until_finish()
+            (submitted or pipeline.run()).wait_until_finish()
         except BaseException as error:
             raised.append(error)
 
@@ -225,6 +237,8 @@ def run_pipeline(construct: Callable[[Any], None], operations: Operations, while
         while_running()
     while_running()
     if raised:
+        if os.strerror(errno.ENOSPC) in str(raised[0]):
+            raise DiskFull("no space left on the disk of the corpus; free some and build again") from None
         raise raised[0]
 
 
@@ -235,6 +249,7 @@ def run_step(
     *,
     scratch: Path,
     operations: Operations,
+    light_rows: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Any]:
     """Run `step` on every (name, work) and return the results in that order.
@@ -245,6 +260,8 @@ def run_step(
         items: shard descriptors with a name for messages.
         scratch: folder for result files; every worker must see it.
         operations: engine and workers.
+        light_rows: for a step that does little per row: how many rows there are. Worker processes take seconds to
+            start, so the local engine starts none for a few rows.
         on_progress: called from this thread a few times a second.
 
     Raises:
@@ -254,6 +271,7 @@ def run_step(
     elements = [Item(index, label, work) for index, (label, work) in enumerate(items)]
     if not elements:
         return []
+    processes = local_processes(operations, len(elements), light_rows)
     with run_folder_in(scratch, name) as run_folder:
 
         def construct(pipeline: Any) -> None:
@@ -265,8 +283,17 @@ def run_step(
             shards = pipeline | f"{name} shards" >> beam.Create(elements) | f"{name} spread" >> beam.Reshuffle()
             _ = shards | name >> beam.ParDo(ShardDoFn(step, run_folder, exit_with()))
 
-        run_pipeline(construct, operations, _Watch(name, run_folder, len(elements), on_progress).poll)
+        run_pipeline(
+            construct, operations, _Watch(name, run_folder, len(elements), on_progress).poll, processes=processes
+        )
         return collect(name, elements, run_folder)
+
+
+def local_processes(operations: Operations, shards: int, light_rows: int | None) -> int:
+    """Processes that are worth their start-up, at most `operations.workers`."""
+    if light_rows is not None and light_rows < LIGHT_ROWS:
+        return 1
+    return min(operations.workers, shards)
 
 
 @contextlib.contextmanager

@@ -143,7 +143,8 @@ class CorpusSpec(_Model):
     shard_rows: int = pydantic.Field(default=2048, ge=1)
     """Rows per shard before filtering."""
     max_failed_share: float = pydantic.Field(default=0.5, ge=0, le=1)
-    """Health gate: a shard with a greater share of permanent failures is not committed but reported."""
+    """Health gate: a shard with a greater share of failed rows is not committed but reported. Transient failures count
+    too: a network outage must not become a shard of dead links. Shards of a few rows are judged mildly."""
     filters: Filters = Filters()
     dedup: Dedup = Dedup()
     limits: Limits = Limits()

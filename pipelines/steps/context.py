@@ -82,10 +82,18 @@ class Build:
         """The thresholds that apply to a source: its own, else the corpus-wide ones."""
         return self.source(source).filters or self.spec.filters
 
-    def run(self, name: str, step: ShardStep[Any], items: Sequence[tuple[str, Any]]) -> list[Any]:
+    def run(
+        self, name: str, step: ShardStep[Any], items: Sequence[tuple[str, Any]], light_rows: int | None = None
+    ) -> list[Any]:
         """Run a step on the build's engine; see `engine.run_step`."""
         return run_step(
-            name, step, items, scratch=self.scratch, operations=self.operations, on_progress=self.on_progress
+            name,
+            step,
+            items,
+            scratch=self.scratch,
+            operations=self.operations,
+            light_rows=light_rows,
+            on_progress=self.on_progress,
         )
 
 
@@ -111,16 +119,20 @@ def make_layer(
     name: str,
     step: Callable[[], ShardStep[LayerWork]],
     works: Sequence[LayerWork],
+    *,
+    light: bool = False,
 ) -> list[Shard]:
     """Make one layer of every shard in `works`: those already committed are taken as they are, the others run.
 
-    `step` is called only if there is something to do. Returns the shards with the layer added, in the given order.
+    `step` is called only if there is something to do; it is `light` if it does little per row. Returns the shards with
+    the layer added, in the given order.
 
     Raises StepFailed with the list of shards that failed, and ShardError if a shard that was reported done is absent.
     """
     missing = [work for work in works if ledger.find(build.corpus, work.output) is None]
     if missing:
-        build.run(name, step(), [(work.shard.label, work) for work in missing])
+        rows = sum(work.shard.rows for work in missing)
+        build.run(name, step(), [(work.shard.label, work) for work in missing], light_rows=rows if light else None)
     shards = []
     for work in works:
         manifest = ledger.find(build.corpus, work.output)

@@ -144,4 +144,4 @@ def decide(build: Build, shards: Sequence[Shard]) -> list[Shard]:
         gate = gates[shard.source, shard.generation]
         rules = Rules(build.filters(shard.source), gate, tuple(duplicates.get(index, ())))
         works.append(LayerWork(shard, recipe(rules), shard.inputs("signals"), rules))
-    return make_layer(build, "decide", lambda: DecideStep(build.corpus), works)
+    return make_layer(build, "decide", lambda: DecideStep(build.corpus), works, light=True)

@@ -11,7 +11,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from pipelines.engine import Item, collect, run_folder_in, run_one, run_pipeline, write_result
+from pipelines.engine import Item, collect, local_processes, run_folder_in, run_one, run_pipeline, write_result
 from pipelines.lifeline import Lifeline, exit_with
 from pipelines.steps.context import Build
 from pipelines.steps.dedup import CANDIDATE, ROWS_PER_PARTITION, DedupWork, Duplicate, candidates, combine, match, parts
@@ -81,7 +81,8 @@ def find_duplicates(build: Build, works: Sequence[tuple[str, DedupWork]], rows: 
             )
             _ = grouped | "match" >> beam.ParDo(MatchDoFn(dedup.near_radius, run_folder))
 
-        run_pipeline(construct, build.operations, lambda: None)
+        processes = local_processes(build.operations, len(elements), rows)
+        run_pipeline(construct, build.operations, lambda: None, processes=processes)
         sent: Counter[Key] = Counter()
         for emitted in collect("dedup", elements, run_folder):
             for task, band, partition, count in emitted:

@@ -125,7 +125,8 @@ def publish(build: Build, shards: Sequence[Shard]) -> Snapshot:
     Raises FunnelError if the counts do not add up; nothing is published then.
     """
     funnel(shards)
-    summaries = build.run("publish", SummaryStep(build.corpus), [(shard.label, shard) for shard in shards])
+    rows = sum(shard.rows for shard in shards)
+    summaries = build.run("publish", SummaryStep(build.corpus), [(shard.label, shard) for shard in shards], rows)
     snapshot = make_snapshot(build, shards, summaries)
     parent = build.parent
     if parent and snapshot.model_copy(update={"number": parent.number, "parent": parent.parent}) == parent:

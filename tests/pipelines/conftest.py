@@ -1,0 +1,15 @@
+"""Fixtures that several pipeline tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.world import make_model
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy Janus folder."""
+    return make_model(tmp_path_factory.mktemp("model") / "janus")

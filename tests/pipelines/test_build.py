@@ -1,0 +1,389 @@
+"""Whole builds: the funnel, the same bytes whatever the order, refresh, changed specs, garbage."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import ledger
+from pipelines.build import STEPS, build, finish, opened
+from pipelines.engine import Progress
+from schemas.layers import LAYERS
+from schemas.manifest import Snapshot, load_snapshot
+from schemas.reasons import Drop, Outcome
+from schemas.sample import TASKS
+from schemas.spec import CorpusSpec, Operations
+from tests.pipelines.world import contents, folder_source, image_folder, picture, spec
+
+
+def world(root: Path) -> list[dict[str, Any]]:
+    """Four sources: with duplicates within and across, small and damaged pictures, a missing file, text."""
+    photos = image_folder(root / "photos", list(range(20)))
+    with (photos / "captions.jsonl").open("a") as captions:
+        shutil.copy(photos / "3.jpg", photos / "copy.jpg")
+        picture(4).resize((60, 50)).save(photos / "near.jpg")
+        picture("small", 12, 12).save(photos / "small.jpg")
+        (photos / "cut.jpg").write_bytes((photos / "5.jpg").read_bytes()[:400])
+        (photos / "page.jpg").write_text("<html>not found</html>")
+        for name in ("copy", "near", "small", "cut", "page", "gone"):
+            captions.write(f'{{"image": "{name}.jpg", "caption": "One more, called {name}."}}\n')
+    image_folder(root / "more", [*range(15, 20), *range(30, 36)])
+    image_folder(root / "dense", [*range(10, 24)], caption="A picture. " + "Very long. " * 20)
+    texts = [f'{{"text": "Document number {n} is about colours."}}' for n in [*range(9), 3]]
+    (root / "text").mkdir()
+    (root / "text/pages.jsonl").write_text("\n".join(texts) + "\n")
+    return [
+        folder_source(root / "photos", filters={"min_side": 20}, role="imagenet"),
+        folder_source(root / "more", "more", licence="CC0-1.0"),
+        folder_source(root / "dense", "dense", "understanding", template="describe"),
+        {"name": "text", "format": "text", "path": str(root / "text"), "task": "text"},
+    ]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return world(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def corpus(sources: list[dict[str, Any]], model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed build. Tests that change it copy it."""
+    folder = tmp_path_factory.mktemp("corpus") / "c"
+    build(spec(model, sources), folder, Operations())
+    return folder
+
+
+def rows_of(corpus: Path, snapshot: Snapshot, layer: str) -> list[dict[str, Any]]:
+    """All rows of a layer, each with its source."""
+    rows = []
+    for entry in snapshot.shards:
+        path = entry.path if layer == "train" else entry.upstream[layer]
+        table = ledger.open_input(corpus, path)[1].table()
+        rows += [{"source": entry.source, **row} for row in table.to_pylist()]
+    return rows
+
+
+def test_the_funnel_adds_up_and_names_every_fate(corpus: Path) -> None:
+    snapshot = load_snapshot(corpus)
+    assert snapshot.funnel == {
+        "photos": {
+            "rows": 26,
+            Drop.KEPT: 15,
+            Drop.TOO_SMALL: 1,
+            Drop.DUPLICATE_EXACT: 6,  # the copy of picture 3, and pictures 15 to 19, which `more` has too
+            Drop.DUPLICATE_NEAR: 1,  # picture 4, of which `near` is a larger version
+            Outcome.BAD_IMAGE: 1,
+            Outcome.NOT_AN_IMAGE: 1,
+            Outcome.MISSING_FILE: 1,
+        },
+        "more": {"rows": 11, Drop.KEPT: 11},
+        "dense": {"rows": 14, Drop.KEPT: 14},  # pictures of another task
+        "text": {"rows": 10, Drop.KEPT: 9, Drop.DUPLICATE_EXACT: 1},
+    }
+    for counts in snapshot.funnel.values():
+        assert counts["rows"] == sum(count for name, count in counts.items() if name != "rows")
+
+
+def test_rows_in_are_rows_out_at_every_step(corpus: Path) -> None:
+    snapshot = load_snapshot(corpus)
+    uids = {layer: Counter(row["uid"] for row in rows_of(corpus, snapshot, layer)) for layer in LAYERS}
+    assert uids["rows"].total() == 61
+    assert uids["rows"] == uids["raw"] == uids["signals"] == uids["decision"]
+    kept = Counter(r["uid"] for r in rows_of(corpus, snapshot, "decision") if r["outcome"] == "ok" and not r["reason"])
+    assert uids["train"] == kept
+    for entry in snapshot.shards:
+        for path in (*entry.upstream.values(), entry.path):
+            assert (
+                sum(ledger.load_manifest(corpus, path).counts.values())
+                == ledger.load_manifest(corpus, entry.upstream["rows"]).rows
+            )
+
+
+def test_train_rows_hold_what_the_tokenizers_give(corpus: Path, model: Path) -> None:
+    import io
+
+    import numpy as np
+    import simplejpeg
+    import torch
+    from PIL import Image
+
+    from janus.model.processor import Processor
+    from janus.model.templates import encode_sample
+    from janus.model.vq import encode_codes, load_vq
+    from schemas.sample import Message
+
+    processor, vq = Processor.from_folder(model), load_vq(model)
+    snapshot = load_snapshot(corpus)
+    raw = {(row["source"], row["uid"]): row for row in rows_of(corpus, snapshot, "raw")}
+    templates = {"photos": "plain", "more": "plain", "dense": "describe", "text": "plain"}
+    tasks = {entry.source: entry.task for entry in snapshot.shards}
+    for row in rows_of(corpus, snapshot, "train"):
+        source = row["source"]
+        original = raw[source, row["uid"]]
+        messages = [Message(**message) for message in original["messages"]]
+        encoded = encode_sample(processor, task=tasks[source], template=templates[source], messages=messages)
+        assert (row["input_ids"], row["loss_mask"]) == (encoded.input_ids, encoded.loss_mask)
+        assert row["short_ids"] == encoded.short_ids
+        assert (row["length"], row["short_length"]) == (
+            len(encoded.input_ids), len(encoded.short_ids or encoded.input_ids),
+        )  # fmt: skip
+        images = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in original["images"]]
+        if tasks[source] == "generation":
+            pixels = torch.from_numpy(np.stack([processor.generation_pixels(image) for image in images]))
+            assert row["codes"] == encode_codes(vq, processor.normalize(pixels)).flatten().tolist()
+            assert row["pixels"] is None
+        elif tasks[source] == "understanding":
+            stored = simplejpeg.decode_jpeg(row["pixels"][0])
+            difference = np.abs(stored.astype(int) - processor.understanding_pixels(images[0])).mean()
+            assert difference < 3, "JPEG of quality 95"
+            assert row["codes"] is None
+        else:
+            assert (row["codes"], row["pixels"]) == (None, None)
+
+
+def test_snapshot_says_what_is_in_it(corpus: Path) -> None:
+    snapshot = load_snapshot(corpus)
+    rows = rows_of(corpus, snapshot, "train")
+    task_of = {entry.source: entry.task for entry in snapshot.shards}
+    for task in TASKS:
+        lengths = [row["length"] for row in rows if task_of[row["source"]] == task]
+        assert sum(snapshot.length_histogram[task].values()) == len(lengths) == snapshot.rows(task)
+        for bound, count in snapshot.length_histogram[task].items():
+            assert count == sum(int(bound) // 2 < length <= int(bound) for length in lengths)
+    assert snapshot.licences == {"": 38, "CC0-1.0": 11}
+    assert {entry.role for entry in snapshot.shards if entry.source == "photos"} == {"imagenet"}
+    assert {entry.generation for entry in snapshot.shards} == {1}
+
+
+def test_duplicates_name_their_winner(corpus: Path) -> None:
+    snapshot = load_snapshot(corpus)
+    decisions = rows_of(corpus, snapshot, "decision")
+    kept = {row["uid"] for row in decisions if row["outcome"] == "ok" and row["reason"] is None}
+    for row in decisions:
+        duplicate = (row["reason"] or "").startswith("duplicate")
+        assert (row["duplicate_of"] in kept) == duplicate
+
+
+def test_sources_in_another_order_and_place_give_the_same_bytes(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(Path(sources[0]["path"]).parent, tmp_path / "moved"))
+    elsewhere = [source | {"path": str(moved / Path(source["path"]).name)} for source in reversed(sources)]
+    build(spec(model, elsewhere), tmp_path / "c", Operations())
+    assert contents(tmp_path / "c") == contents(corpus)
+
+
+def test_a_second_build_changes_nothing(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    seen: list[Progress] = []
+    snapshot = build(spec(model, sources), copy, Operations(), seen.append)
+    assert snapshot == load_snapshot(corpus)
+    assert contents(copy) == contents(corpus)
+    assert {progress.step for progress in seen} == {"plan", "publish"}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_lost_shard_is_made_again_with_the_same_bytes(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path, layer: str
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    if layer == "rows":  # known rows are skipped by a refresh, so a lost rows shard needs the snapshot gone as well
+        shutil.rmtree(copy / "snapshots")
+        (copy / "LATEST").unlink()
+    victim = next((copy / layer / "photos").glob("*.arrow"))
+    victim.unlink()
+    build(spec(model, sources), copy, Operations())
+    assert contents(copy) == contents(corpus)
+
+
+def made(before: dict[str, str], after: dict[str, str]) -> Counter[str]:
+    """New shard files by layer. Nothing that was there may differ."""
+    assert {path: sha for path, sha in after.items() if path in before and path != "LATEST"} == {
+        path: sha for path, sha in before.items() if path != "LATEST"
+    }
+    return Counter(path.split("/")[0] for path in after if path not in before and path.endswith(".arrow"))
+
+
+def test_a_changed_threshold_rewrites_only_decision_and_later(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    stricter = [sources[0] | {"filters": {"min_side": 20, "min_words": 5}}, *sources[1:]]
+    snapshot = build(spec(model, stricter), copy, Operations())
+    new = made(contents(corpus), contents(copy))
+    photos = sum(entry.source == "photos" for entry in snapshot.shards)
+    assert set(new) == {"decision", "train"}
+    assert new["decision"] == photos, "only the source whose threshold changed"
+    assert (snapshot.number, snapshot.parent) == (2, load_snapshot(corpus).name)
+    assert snapshot.funnel["photos"][Drop.CAPTION_LENGTH] > 0
+    assert load_snapshot(copy, snapshot.parent) == load_snapshot(corpus), "the older snapshot stays whole"
+
+
+@pytest.mark.parametrize(
+    ("change", "layers"),
+    [
+        ({"limits": {"max_bytes": 3000}}, {"raw", "signals", "decision", "train"}),
+        ({"limits": {"user_agent": "other"}}, {"raw"}),
+        ({"tokenize": {"pixels": "raw"}}, {"train"}),
+        ({"tokenize": {"max_length": 60}}, {"train"}),
+        ({"dedup": {"exact": False, "near_radius": None}}, {"decision", "train"}),
+    ],
+)
+def test_a_changed_spec_never_reuses_stale_results(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path, change: dict[str, Any], layers: set[str]
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    changed = spec(model, sources, **change)
+    build(changed, copy, Operations())
+    assert set(made(contents(corpus), contents(copy))) == layers
+    fresh = tmp_path / "fresh"
+    build(changed, fresh, Operations())
+    latest, anew = load_snapshot(copy), load_snapshot(fresh)
+    assert [(e.path, e.sha256) for e in latest.shards] == [(e.path, e.sha256) for e in anew.shards]
+    assert latest.funnel == anew.funnel
+
+
+def test_another_source_setting_plans_the_source_anew(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    snapshot = build(spec(model, [sources[0] | {"limit": 10}, *sources[1:]]), copy, Operations())
+    assert snapshot.funnel["photos"]["rows"] == 10
+    new = made(contents(corpus), contents(copy))
+    assert new["raw"] == 1, "the first shard of 8 rows is found again, the second now has 2"
+
+
+def test_the_steps_can_be_called_one_by_one(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    layers = []
+    with opened(spec(model, sources), tmp_path / "c", Operations()) as context:
+        shards: list[Any] = []
+        for step in STEPS.values():
+            shards = step(context, shards)
+            layers.append(list(shards[0].layers))
+        snapshot = finish(context, shards)
+    names = list(LAYERS)
+    assert layers == [names[: index + 1] for index in range(5)]
+    assert snapshot == load_snapshot(corpus)
+
+
+def grow(root: Path, names: list[int]) -> None:
+    with (root / "captions.jsonl").open("a") as captions:
+        for name in names:
+            picture(name).save(root / f"{name}.jpg", quality=90)
+            captions.write(f'{{"image": "{name}.jpg", "caption": "A new picture, number {name}."}}\n')
+
+
+def check_refresh(root: Path, model: Path, old: int, new: int, shard_rows: int) -> None:
+    """Build `old` rows, add `new` of which one repeats an old picture, refresh: only the new ones are processed."""
+    photos = image_folder(root / "photos", list(range(old)))
+    settings = spec(model, [folder_source(photos)], shard_rows=shard_rows, dedup={"near_radius": None})
+    corpus = root / "corpus"
+    first = build(settings, corpus, Operations())
+    before = contents(corpus)
+    grow(photos, [0, *range(old, old + new - 1)])
+    seen: dict[str, Progress] = {}
+    second = build(settings, corpus, Operations(), lambda progress: seen.__setitem__(progress.step, progress))
+    for step in ("plan", "download", "measure", "decide", "tokenize"):
+        assert seen[step].rows == new - (step == "tokenize"), step
+    shards = -(-new // shard_rows)
+    assert made(before, contents(corpus)) == dict.fromkeys(LAYERS, shards)
+    assert second.funnel["photos"] == {"rows": old + new, Drop.KEPT: old + new - 1, Drop.DUPLICATE_EXACT: 1}
+    assert [entry for entry in second.shards if entry.generation == 1] == list(first.shards)
+    assert [entry.generation for entry in second.shards if entry not in first.shards] == [2] * shards
+    assert (second.number, second.parent) == (2, first.name)
+    assert load_snapshot(corpus, first.name) == first
+    assert build(settings, corpus, Operations()) == second, "nothing new, no new snapshot"
+
+
+def test_refresh_processes_only_new_rows(model: Path, tmp_path: Path) -> None:
+    check_refresh(tmp_path, model, old=40, new=4, shard_rows=16)
+
+
+@pytest.mark.slow
+def test_refresh_of_five_percent_of_20000_rows(model: Path, tmp_path: Path) -> None:
+    check_refresh(tmp_path, model, old=20_000, new=1_000, shard_rows=2048)
+
+
+def test_keep_last_deletes_what_no_kept_snapshot_needs(model: Path, tmp_path: Path) -> None:
+    from pipelines.verify import verify
+
+    photos = image_folder(tmp_path / "photos", list(range(20)))
+    corpus = tmp_path / "c"
+
+    def settings(words: int) -> CorpusSpec:
+        return spec(model, [folder_source(photos)], filters={"min_words": words})
+
+    first = build(settings(0), corpus, Operations())
+    second = build(settings(99), corpus, Operations())
+    grow(photos, [100])
+    third = build(settings(99), corpus, Operations(keep_last=2))
+    assert [path.stem for path in sorted((corpus / "snapshots").iterdir())] == [second.name, third.name]
+    assert verify(corpus).differences == ()
+    used = {path for s in (second, third) for e in s.shards for path in (e.path, *e.upstream.values())}
+    on_disk = {path.relative_to(corpus).as_posix() for path in corpus.glob("*/*/*.arrow")}
+    assert on_disk == used
+    assert {entry.path for entry in first.shards}.isdisjoint(on_disk)
+    assert {entry.upstream["raw"] for entry in first.shards} <= on_disk, "shared with the later ones"
+
+
+def test_a_folder_holds_one_corpus(corpus: Path, sources: list[dict[str, Any]], model: Path) -> None:
+    with pytest.raises(ValueError, match="holds corpus 'test'; build 'other' into another folder"):
+        build(spec(model, sources, name="other"), corpus, Operations())
+
+
+def test_an_unhealthy_shard_is_not_committed(model: Path, tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", list(range(40)))
+    for name in range(20, 31):
+        (photos / f"{name}.jpg").unlink()
+    settings = spec(model, [folder_source(photos)], shard_rows=20)
+    with pytest.raises(ValueError, match=r"download: 1 of 2 shards failed") as error:
+        build(settings, tmp_path / "c", Operations())
+    line = str(error.value).splitlines()[1]
+    assert "photos/" in line
+    assert "11 of 20 rows failed (missing_file 11), more than max_failed_share = 0.5" in line
+    assert len(list((tmp_path / "c/raw/photos").glob("*.arrow"))) == 1, "the healthy shard is done"
+    assert not (tmp_path / "c/LATEST").exists()
+    tolerant = settings.model_copy(update={"max_failed_share": 0.7})
+    assert build(tolerant, tmp_path / "c", Operations()).funnel["photos"][Outcome.MISSING_FILE] == 11
+
+
+def test_several_conversations_about_one_picture_are_all_kept(model: Path, tmp_path: Path) -> None:
+    import json
+
+    photos = image_folder(tmp_path / "photos", [1, 2])
+
+    def talk(image: int, question: str) -> dict[str, Any]:
+        return {
+            "id": f"{image}{question}",
+            "image": f"{image}.jpg",
+            "conversations": [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": "Red."}],
+        }
+
+    rows = [talk(1, "Which colour?"), talk(1, "What is it?"), talk(1, "Which colour?"), talk(2, "Which colour?")]
+    (photos / "chat.json").write_text(json.dumps(rows))
+    source = {"name": "chat", "format": "llava", "path": str(photos / "chat.json"), "task": "understanding",
+              "template": "chat"}  # fmt: skip
+    snapshot = build(spec(model, [source]), tmp_path / "c", Operations())
+    assert snapshot.funnel["chat"] == {"rows": 4, Drop.KEPT: 3, Drop.DUPLICATE_EXACT: 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"filters": {"min_score": 0.2}}, "need models.scorer"),
+        ({"models": {"janus": "/no/such/model"}}, "/no/such/model"),
+    ],
+)
+def test_a_spec_that_cannot_work_is_one_line(model: Path, tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    photos = image_folder(tmp_path / "photos", [1])
+    with pytest.raises((ValueError, FileNotFoundError), match=says) as error:
+        build(spec(model, [folder_source(photos)], **settings), tmp_path / "c", Operations())
+    assert "\n" not in str(error.value)

@@ -1,0 +1,137 @@
+"""Dedup against brute force: every pair compared, rows visited one by one."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.steps.dedup import CANDIDATE, band_values, bands, combine, match, parts
+from schemas.reasons import Drop
+from schemas.spec import Dedup
+
+
+def crowd(seed: int, count: int = 300) -> np.ndarray:
+    """Candidates with many exact, equal-hash and near duplicates, chains among them."""
+    random = np.random.default_rng(seed)
+    rows = np.zeros(count, dtype=CANDIDATE)
+    centres = random.integers(0, 2**63, size=12, dtype=np.uint64)
+    for index in range(count):
+        value = int(random.choice(centres))
+        for bit in random.integers(0, 64, size=int(random.integers(0, 6))):
+            value ^= 1 << int(bit)
+        rows[index]["phash"] = value
+        copy = random.random() < 0.2 and index > 0
+        other = int(random.integers(0, index)) if copy else index
+        rows[index]["content"] = bytes([1, *int(other).to_bytes(4, "big")]) if not copy else rows[other]["content"]
+        if copy:
+            rows[index]["phash"] = rows[other]["phash"]
+        rows[index]["generation"] = random.integers(1, 3)
+        rows[index]["area"] = random.integers(1, 4) * 100
+        rows[index]["uid"] = random.bytes(15) + b"u"
+        rows[index]["shard"], rows[index]["row"] = index % 5, index // 5
+    return rows
+
+
+def by_brute_force(rows: np.ndarray, radius: int | None, exact: bool = True) -> dict[tuple[int, int], tuple[str, str]]:
+    """(shard, row) to (reason, winner's uid)."""
+
+    def preference(row: Any) -> Any:
+        return (row["generation"], -row["area"], row["uid"], row["shard"], row["row"])
+
+    lost: dict[tuple[int, int], tuple[str, str]] = {}
+    ordered = sorted(rows, key=preference)
+    kept: list[Any] = []
+    seen: dict[bytes, Any] = {}
+    for row in ordered:
+        place = int(row["shard"]), int(row["row"])
+        if exact and row["content"] in seen:
+            lost[place] = (Drop.DUPLICATE_EXACT, seen[row["content"]]["uid"].hex())
+            continue
+        seen[row["content"]] = row
+        close = [k for k in kept if radius is not None and (int(k["phash"]) ^ int(row["phash"])).bit_count() <= radius]
+        if close:
+            lost[place] = (Drop.DUPLICATE_NEAR, close[0]["uid"].hex())
+        else:
+            kept.append(row)
+    return lost
+
+
+def by_groups(rows: np.ndarray, dedup: Dedup, partitions: int, seed: int = 0) -> dict[tuple[int, int], tuple[str, str]]:
+    """What the pipeline does, with the groups' contents in a random order."""
+    groups: dict[tuple[str, int, int], list[bytes]] = {}
+    for shard in np.random.default_rng(seed).permutation(5):
+        own = rows[rows["shard"] == shard]
+        for key, data in parts(own, np.ones(len(own), dtype=bool), "generation", dedup, partitions):
+            groups.setdefault(key, []).append(data)
+    matched = [(key[0], key[1], match(key[1], packed, dedup.near_radius)) for key, packed in groups.items()]
+    return {
+        (shard, item.row): (item.reason, item.winner) for shard, items in combine(matched).items() for item in items
+    }
+
+
+@pytest.mark.parametrize("radius", [0, 2, 4, 9])
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_equals_brute_force(radius: int, partitions: int) -> None:
+    for seed in range(3):
+        rows = crowd(seed)
+        expected = by_brute_force(rows, radius)
+        assert by_groups(rows, Dedup(near_radius=radius), partitions, seed) == expected
+        assert {reason for reason, _ in expected.values()} == {Drop.DUPLICATE_EXACT, Drop.DUPLICATE_NEAR}
+
+
+def test_either_kind_can_be_off() -> None:
+    rows = crowd(1)
+    assert by_groups(rows, Dedup(near_radius=None), 2) == by_brute_force(rows, None)
+    assert by_groups(rows, Dedup(exact=False, near_radius=3), 2) == by_brute_force(rows, 3, exact=False)
+
+
+def test_a_refresh_takes_nothing_back() -> None:
+    rows = crowd(2)
+    rows["generation"] = 1 + (np.arange(len(rows)) >= 200)
+    old = rows[rows["generation"] == 1]
+    before, after = by_groups(old, Dedup(), 1), by_groups(rows, Dedup(), 1)
+    places = {(int(row["shard"]), int(row["row"])) for row in old}
+    assert before == {place: verdict for place, verdict in after.items() if place in places}
+    assert len(after) > len(before)
+
+
+@pytest.mark.parametrize("radius", range(17))
+def test_hashes_within_the_radius_agree_in_a_band(radius: int) -> None:
+    cut = bands(radius)
+    assert sum(width for _, width in cut) == 64
+    random = np.random.default_rng(radius)
+    for _ in range(50):
+        one = int(random.integers(0, 2**63))
+        other = one
+        for bit in random.choice(64, size=radius, replace=False):
+            other ^= 1 << int(bit)
+        pair = np.array([one, other], dtype=np.uint64)
+        assert any(len(set(band_values(pair, band).tolist())) == 1 for band in cut)
+
+
+def test_what_crosses_the_shuffle_is_small() -> None:
+    rows = crowd(0)
+    packed = sum(len(data) for _, data in parts(rows, np.ones(len(rows), dtype=bool), "generation", Dedup(), 1))
+    assert packed / len(rows) / 6 == CANDIDATE.itemsize <= 96, "per row and group, whatever the picture's size"
+
+
+def test_uids_that_end_in_zeros_survive() -> None:
+    rows = crowd(0, 10)
+    rows["content"] = b"same"
+    rows["phash"] = 7
+    rows["uid"] = [bytes([9, index]) + bytes(14) for index in range(10)]
+    winners = {winner for _, winner in by_groups(rows, Dedup(), 1).values()}
+    assert len(winners) == 1
+    assert len(winners.pop()) == 32
+
+
+def test_combinations_are_not_missed_in_one_big_bucket() -> None:
+    rows = crowd(5, 120)
+    rows["phash"] = (rows["phash"] & np.uint64(0xFF)) | np.uint64(0xABCDEF00)
+    expected = by_brute_force(rows, 2)
+    assert by_groups(rows, Dedup(near_radius=2), 4) == expected
+    pairs = [pair for pair in combinations(set(rows["phash"].tolist()), 2) if (pair[0] ^ pair[1]).bit_count() <= 2]
+    assert pairs, "the case is not empty"

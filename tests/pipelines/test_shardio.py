@@ -1,0 +1,135 @@
+"""Shard files: whole or absent, the same bytes however they were written, never believed unread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipelines.shardio import BATCH_ROWS, TEMPORARY, ShardError, ShardWriter, atomic_file, open_shard, write_table
+from schemas.digest import file_sha256
+from schemas.layers import LAYERS
+from schemas.manifest import ShardManifest
+
+
+def row(number: int) -> dict[str, object]:
+    return {
+        "uid": number.to_bytes(16, "big"),
+        "input_ids": list(range(number % 7)),
+        "loss_mask": [True] * (number % 7),
+        "short_ids": None,
+        "codes": [number] * 4 if number % 2 else None,
+        "pixels": None if number % 2 else [bytes([number % 256]) * 50],
+        "length": number % 7,
+        "short_length": number % 7,
+    }
+
+
+def manifest_of(path: Path, rows: int) -> ShardManifest:
+    return ShardManifest(
+        layer="train", source="s", task="text", shard="0" * 16, key="k", rows=rows, bytes=path.stat().st_size,
+        sha256=file_sha256(path), inputs={}, config="",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> tuple[Path, ShardManifest]:
+    path = tmp_path / "train/s/shard.arrow"
+    with ShardWriter(path, "train") as writer:
+        for number in range(200):
+            writer.write(row(number))
+    return path, manifest_of(path, 200)
+
+
+def test_what_was_written_is_read_back(shard: tuple[Path, ShardManifest], tmp_path: Path) -> None:
+    reader = open_shard(tmp_path, "train/s/shard.arrow", shard[1])
+    assert reader.table().to_pylist() == [row(number) for number in range(200)]
+    sizes = [batch.num_rows for batch in reader.batches()]
+    assert sizes == [64, 64, 64, 8], "small record batches, so that a shuffled read maps little"
+
+
+def test_writer_reports_the_file_it_made(tmp_path: Path) -> None:
+    path = tmp_path / "x.arrow"
+    with ShardWriter(path, "train") as writer:
+        writer.write(row(3))
+    assert writer.written is not None
+    assert (writer.written.rows, writer.written.bytes) == (1, path.stat().st_size)
+    assert writer.written.sha256 == file_sha256(path)
+
+
+@pytest.mark.parametrize("rows", [0, 1, BATCH_ROWS["train"]])
+def test_bytes_depend_on_the_rows_alone(tmp_path: Path, rows: int) -> None:
+    one, other = tmp_path / "one.arrow", tmp_path / "other.arrow"
+    with ShardWriter(one, "train") as writer:
+        for number in range(rows):
+            writer.write(row(number))
+    pieces = [pa.Table.from_pylist([row(n)], schema=LAYERS["train"]) for n in range(rows)]
+    write_table(other, "train", pa.concat_tables([LAYERS["train"].empty_table(), *pieces]))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_shards_open_in_datasets_directly(shard: tuple[Path, ShardManifest], tmp_path: Path) -> None:
+    import datasets
+
+    data = datasets.load_dataset("arrow", data_files=str(shard[0]), split="train", cache_dir=str(tmp_path / "cache"))
+    assert data.num_rows == 200
+    assert data[65]["codes"] == [65] * 4
+
+
+def fill_and_fail(writer: ShardWriter) -> None:
+    for number in range(100):
+        writer.write(row(number))
+    raise KeyError("half-way")
+
+
+def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.arrow"
+    with pytest.raises(KeyError), ShardWriter(path, "train") as writer:
+        fill_and_fail(writer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "LATEST"
+    path.write_bytes(b"old")
+    with atomic_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in tmp_path.iterdir() if p.name.startswith(TEMPORARY)], "written beside it"
+    assert path.read_bytes() == b"new"
+
+
+def damage_flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def damage_cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(damage_flip, "flipped bit"), (damage_cut, "truncated"), (Path.unlink, "missing")],
+    ids=["flip", "cut", "missing"],
+)
+def test_damage_is_one_line_with_the_file_and_the_remedy(
+    shard: tuple[Path, ShardManifest], tmp_path: Path, damage: object, says: str
+) -> None:
+    damage(shard[0])  # type: ignore[operator]
+    with pytest.raises(ShardError, match=says) as error:
+        open_shard(tmp_path, "train/s/shard.arrow", shard[1])
+    message = str(error.value)
+    assert "train/s/shard.arrow" in message
+    assert "build again" in message
+    assert "\n" not in message
+
+
+def test_another_layer_or_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train/s/shard.arrow"
+    write_table(path, "decision", LAYERS["decision"].empty_table())
+    with pytest.raises(ValueError, match="expected layer train version 1, found decision version 1"):
+        open_shard(tmp_path, "train/s/shard.arrow", manifest_of(path, 0))

@@ -1,0 +1,130 @@
+"""Verify finds every kind of damage and says each in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.build import build
+from pipelines.verify import verify
+from schemas.digest import canonical_json
+from schemas.manifest import load_snapshot
+from schemas.spec import Operations
+from tests.pipelines.world import folder_source, image_folder, spec
+
+
+@pytest.fixture(scope="module")
+def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("whole")
+    sources = [folder_source(image_folder(root / "a", list(range(12))))]
+    build(spec(model, sources), root / "c", Operations())
+    return root / "c"
+
+
+@pytest.fixture
+def corpus(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "c"))
+
+
+def shard(corpus: Path, layer: str) -> Path:
+    return sorted((corpus / layer / "photos").glob("*.arrow"))[0]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 16
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edit_manifest(**changes: object) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        file = path.with_suffix(".json")
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return edit
+
+
+def test_a_whole_corpus_has_no_differences(whole: Path) -> None:
+    report = verify(whole)
+    assert report.differences == ()
+    assert (report.shards, report.snapshots) == (10, 1)
+    assert report.bytes == sum(path.stat().st_size for path in whole.glob("*/*/*.arrow"))
+
+
+@pytest.mark.parametrize("layer", ["rows", "raw", "signals", "decision", "train"])
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (flip, "flipped bit?"),
+        (cut, "truncated?"),
+        (Path.unlink, "missing although its manifest exists"),
+        (lambda path: path.with_suffix(".json").unlink(), "which is missing or damaged"),
+        (lambda path: path.with_suffix(".json").write_text("{"), "not a manifest of format 1"),
+    ],
+    ids=["flip", "cut", "missing", "no-manifest", "bad-manifest"],
+)
+def test_damage_is_named(corpus: Path, layer: str, damage: Callable[[Path], object], says: str) -> None:
+    victim = shard(corpus, layer)
+    damage(victim)
+    differences = verify(corpus).differences
+    name = victim.relative_to(corpus).with_suffix("").as_posix()
+    assert any(name in line and says in line for line in differences), differences
+    assert all("\n" not in line for line in differences)
+
+
+@pytest.mark.parametrize(
+    ("layer", "changes", "says"),
+    [
+        ("decision", {"counts": {"kept": 7, "too_small": 1}}, "counted {'kept': 8}, its manifest says {'kept': 7}"),
+        ("raw", {"counts": {"ok": 8, "timeout": 1}}, "accounts for 9 of 8 rows"),
+        ("train", {"inputs": {"raw": "0" * 64}}, "was made from another raw shard"),
+        ("signals", {"rows": 7}, "holds 8 rows, its manifest says 7"),
+    ],
+)
+def test_counts_and_lineage_are_checked(corpus: Path, layer: str, changes: dict[str, object], says: str) -> None:
+    for path in (corpus / layer / "photos").glob("*.arrow"):
+        if json.loads(path.with_suffix(".json").read_text())["rows"] == 8:
+            edit_manifest(**changes)(path)
+    differences = verify(corpus).differences
+    assert any(says in line for line in differences), differences
+
+
+def test_a_changed_snapshot_is_found(corpus: Path) -> None:
+    (path,) = (corpus / "snapshots").iterdir()
+    path.write_text(path.read_text().replace('"kept":12', '"kept":13'))
+    assert any("the file was changed after publication" in line for line in verify(corpus).differences)
+
+
+def test_a_funnel_that_does_not_add_up_is_found(corpus: Path) -> None:
+    snapshot = load_snapshot(corpus)
+    forged = snapshot.model_copy(update={"funnel": {"photos": {"rows": 12, "kept": 11}}})
+    (corpus / "snapshots" / f"{forged.name}.json").write_bytes(canonical_json(forged))
+    assert any("funnel of photos: 12 rows in, 11 accounted for" in line for line in verify(corpus).differences)
+
+
+def test_latest_is_checked(corpus: Path) -> None:
+    (corpus / "LATEST").write_text("00009-000000000000\n")
+    assert verify(corpus).differences == ("LATEST: names '00009-000000000000', which is no snapshot of this corpus",)
+    (corpus / "LATEST").unlink()
+    assert "LATEST: missing" in verify(corpus).differences[0]
+
+
+def test_the_command_exits_1_with_a_line_per_difference(corpus: Path) -> None:
+    flip(shard(corpus, "raw"))
+    command = [sys.executable, "-m", "pipelines.verify", str(corpus)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(verify(corpus).differences) + 1
+    assert lines[-1].endswith("differences")
