@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipelines.fetch.builtin import BuiltinFetcher
+from pipelines.fetch.img2dataset_engine import Img2datasetFetcher
 from pipelines.fetch.result import Fetched, Fetcher
 from schemas.spec import Limits, Operations
 
@@ -11,4 +12,6 @@ __all__ = ["Fetched", "Fetcher", "make_fetcher"]
 
 def make_fetcher(limits: Limits, operations: Operations) -> Fetcher:
     """The engine that `operations.download_engine` names."""
+    if operations.download_engine == "img2dataset":
+        return Img2datasetFetcher(limits, operations)
     return BuiltinFetcher(limits, operations)

@@ -17,6 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from urllib.parse import urljoin
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
@@ -69,6 +70,14 @@ def parse(url: str) -> Target:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query is not None else "")
     target = Target("", parts.scheme, host, port, path)
     return Target(f"{target.origin}{path}", target.scheme, host, port, path)
+
+
+def redirected(target: Target, location: str) -> Target:
+    """Where a redirect of `target` to `location`, which may be relative, leads. Raises FetchProblem BAD_URL."""
+    try:
+        return parse(urljoin(target.url, location))
+    except ValueError:
+        raise FetchProblem(Outcome.BAD_URL) from None
 
 
 def is_public(address: str) -> bool:

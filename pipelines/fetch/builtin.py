@@ -15,14 +15,13 @@ from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
-from urllib.parse import urljoin
 
 from janus.images import ImageProblem, inspect
-from pipelines.fetch.address import Resolver, Target, parse
+from pipelines.fetch.address import Resolver, Target, parse, redirected
 from pipelines.fetch.hosts import HostQueue
 from pipelines.fetch.optout import opted_out
 from pipelines.fetch.policies import Policies
-from pipelines.fetch.result import Fetched, FetchProblem
+from pipelines.fetch.result import Fetched, FetchProblem, outcome_of_status
 from pipelines.fetch.transport import Reply, Transport
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
@@ -67,7 +66,7 @@ class BuiltinFetcher:
         self._operations = operations
         self._resolver = Resolver(operations.resolve)
         self._transport = Transport(self._resolver, limits.user_agent, keep=operations.connections)
-        self._policies = Policies(limits.user_agent, self._get_following)
+        self._policies = Policies(self._transport, limits)
         self._pool = ThreadPoolExecutor(max_workers=operations.connections, thread_name_prefix="fetch")
 
     def fetch_many(self, urls: Sequence[str]) -> list[Fetched]:
@@ -150,7 +149,7 @@ class BuiltinFetcher:
 
     def _redirected(self, job: _Job, reply: Reply, seconds: float) -> _Job:
         assert reply.location is not None
-        target = _target_of(job.target, reply.location)
+        target = redirected(job.target, reply.location)
         seen = (*job.seen, job.target.url)
         if target.url in seen or len(seen) > self._limits.redirects:
             raise FetchProblem(Outcome.REDIRECT_LOOP, status=reply.status)
@@ -163,36 +162,9 @@ class BuiltinFetcher:
             raise FetchProblem(Outcome.OPTED_OUT, status=status)
 
     def _check_status(self, reply: Reply) -> None:
-        status = reply.status
-        if 200 <= status < 300:
-            return
-        if status in (404, 410):
-            raise FetchProblem(Outcome.HTTP_GONE, status=status)
-        if status == 429:
-            raise FetchProblem(Outcome.HTTP_RATE_LIMITED, status=status, retry_after=retry_after(reply.headers))
-        if status >= 500 or status in (408, 425):
-            raise FetchProblem(Outcome.HTTP_SERVER_ERROR, status=status, retry_after=retry_after(reply.headers))
-        raise FetchProblem(Outcome.HTTP_REFUSED, status=status)
-
-    def _get_following(self, target: Target, max_bytes: int) -> Reply:
-        """GET a policy file, redirects and all, within one deadline."""
-        end = time.monotonic() + self._limits.deadline_s
-        for _ in range(self._limits.redirects + 1):
-            seconds = end - time.monotonic()
-            if seconds <= 0:
-                raise FetchProblem(Outcome.TIMEOUT)
-            reply = self._transport.get(target, seconds=seconds, max_bytes=max_bytes)
-            if reply.location is None:
-                return reply
-            target = _target_of(target, reply.location)
-        raise FetchProblem(Outcome.REDIRECT_LOOP)
-
-
-def _target_of(origin: Target, location: str) -> Target:
-    try:
-        return parse(urljoin(origin.url, location))
-    except ValueError:
-        raise FetchProblem(Outcome.BAD_URL) from None
+        if not 200 <= reply.status < 300:
+            outcome = outcome_of_status(reply.status)
+            raise FetchProblem(outcome, status=reply.status, retry_after=retry_after(reply.headers))
 
 
 def retry_after(headers: Message, now: datetime | None = None) -> float | None:

@@ -13,16 +13,16 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protego import Protego
 
-from pipelines.fetch.address import Target, parse
+from pipelines.fetch.address import Target, parse, redirected
 from pipelines.fetch.optout import product
-from pipelines.fetch.result import FetchProblem
-from pipelines.fetch.transport import Reply
+from pipelines.fetch.result import FetchProblem, outcome_of_status
+from pipelines.fetch.transport import Reply, Transport
 from schemas.reasons import Outcome
+from schemas.spec import Limits
 
 MAX_BYTES = 500 * 1024
 FAILURE_S = 30.0
@@ -43,11 +43,12 @@ class _Policy:
 
 
 class Policies:
-    """The policies of all origins. `get` fetches an address, follows redirects, and raises FetchProblem."""
+    """The policies of all origins."""
 
-    def __init__(self, user_agent: str, get: Callable[[Target, int], Reply]) -> None:
-        self._agent = product(user_agent)
-        self._get = get
+    def __init__(self, transport: Transport, limits: Limits) -> None:
+        self._transport = transport
+        self._limits = limits
+        self._agent = product(limits.user_agent)
         self._origins: OrderedDict[str, _Policy] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -89,16 +90,27 @@ class Policies:
     def _text(self, target: Target) -> str | None:
         """The file, None if there is none."""
         try:
-            reply = self._get(target, MAX_BYTES)
+            reply = self._get(target)
         except FetchProblem as problem:
             if problem.outcome.transient:
                 raise
             return None  # e.g. a redirect loop, or one that leads to a private address: there is no such file
-        if reply.status == 429:
-            raise FetchProblem(Outcome.HTTP_RATE_LIMITED, status=429)
-        if reply.status >= 500:
-            raise FetchProblem(Outcome.HTTP_SERVER_ERROR, status=reply.status)
+        if reply.status == 429 or reply.status >= 500:
+            raise FetchProblem(outcome_of_status(reply.status), status=reply.status)
         return reply.body.decode("utf-8", "replace") if 200 <= reply.status < 300 else None
+
+    def _get(self, target: Target) -> Reply:
+        """GET a policy file, redirects and all, within one deadline."""
+        end = time.monotonic() + self._limits.deadline_s
+        for _ in range(self._limits.redirects + 1):
+            seconds = end - time.monotonic()
+            if seconds <= 0:
+                raise FetchProblem(Outcome.TIMEOUT)
+            reply = self._transport.get(target, seconds=seconds, max_bytes=MAX_BYTES)
+            if reply.location is None:
+                return reply
+            target = redirected(target, reply.location)
+        raise FetchProblem(Outcome.REDIRECT_LOOP)
 
 
 def tdm_rules(text: str) -> list[tuple[str, bool]]:

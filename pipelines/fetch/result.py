@@ -47,3 +47,14 @@ class FetchProblem(Exception):
         self.status = status
         self.retry_after = retry_after
         """Seconds the server asks us to wait."""
+
+
+def outcome_of_status(status: int) -> Outcome:
+    """What an HTTP status other than success means for a row."""
+    if status in (404, 410):
+        return Outcome.HTTP_GONE
+    if status == 429:
+        return Outcome.HTTP_RATE_LIMITED
+    if status >= 500 or status in (408, 425):
+        return Outcome.HTTP_SERVER_ERROR
+    return Outcome.HTTP_REFUSED

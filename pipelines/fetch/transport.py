@@ -68,28 +68,15 @@ class Transport:
         Raises FetchProblem: FORBIDDEN_ADDRESS, CONNECTION, TIMEOUT, TRUNCATED, TOO_LARGE, BAD_IMAGE (broken gzip).
         """
         with self._watchdog.limit(seconds) as guard, _named_problems(guard):
-            while True:
-                kept = self._take(target.origin)
-                connection = kept or self._connect(target, guard)
+            kept = self._take(target.origin)
+            if kept is not None:
                 try:
-                    guard.watch(connection.sock)
-                    connection.sock.settimeout(guard.left)
-                    try:
-                        response = self._send(connection, target)
-                    except (http.client.RemoteDisconnected, ConnectionError):
-                        if kept is not None and not guard.fired:  # the server closed it meanwhile; not its fault
-                            connection.close()
-                            continue
+                    return self._exchange(kept, target, guard, max_bytes, check)
+                except ConnectionError:
+                    if guard.fired:
                         raise
-                    reply = _read(response, max_bytes, check)
-                except BaseException:
-                    connection.close()
-                    raise
-                guard.release()
-                if guard.fired:
-                    raise TimeoutError
-                self._put_back(target.origin, connection, response)
-                return reply
+                    # The server has closed the idle connection meanwhile, which is its right: ask on a new one.
+            return self._exchange(self._connect(target, guard), target, guard, max_bytes, check)
 
     def close(self) -> None:
         """Close all connections."""
@@ -124,15 +111,34 @@ class Transport:
                 raise
         return connection
 
-    def _send(self, connection: http.client.HTTPConnection, target: Target) -> http.client.HTTPResponse:
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        target: Target,
+        guard: Guard,
+        max_bytes: int,
+        check: Callable[[int, Message], None] | None,
+    ) -> Reply:
         headers = {
             "Host": target.netloc,
             "User-Agent": self._user_agent,
             "Accept": "image/*,*/*;q=0.5",
             "Accept-Encoding": "identity",
         }
-        connection.request("GET", target.path, headers=headers)
-        return connection.getresponse()
+        try:
+            guard.watch(connection.sock)
+            connection.sock.settimeout(guard.left)
+            connection.request("GET", target.path, headers=headers)
+            response = connection.getresponse()
+            reply = _read(response, max_bytes, check)
+            guard.release()
+            if guard.fired:
+                raise TimeoutError
+        except BaseException:
+            connection.close()
+            raise
+        self._put_back(target.origin, connection, response)
+        return reply
 
     def _take(self, origin: str) -> http.client.HTTPConnection | None:
         while True:

@@ -55,7 +55,6 @@ class _Shard:
     def __init__(self, table: Path, root: Path) -> None:
         self._table = table
         self._root = root
-        self._row = -1
         self._tar = table.with_suffix(".tar")
         self._folder = table.with_suffix("")
         self._members: dict[str, Member] = {}
@@ -63,8 +62,7 @@ class _Shard:
             self._members = {member.name: member for member in members(self._tar)}
 
     def image(self, record: Record) -> ImageRef:
-        """The image of the next row."""
-        self._row += 1
+        """The image of a row."""
         if record.text("status") != "success":
             return ImageRef(url=record.text("url"))
         key = record.text("key")
@@ -73,7 +71,7 @@ class _Shard:
             name = key + suffix
             data = record.data.get(suffix[1:])
             if isinstance(data, bytes):
-                return cell_image(relative.as_posix(), suffix[1:], self._row, data)
+                return cell_image(relative.as_posix(), suffix[1:], record.row, data, record.where)
             if name in self._members:
                 member = self._members[name]
                 tar = relative.with_suffix(".tar").as_posix()

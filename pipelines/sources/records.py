@@ -31,6 +31,10 @@ class Record(NamedTuple):
     key: str
     """The same, relative to the source's folder: the sample's provenance."""
     data: dict[str, Any]
+    file: str = ""
+    """For Parquet, whose cells can be referred to: the file, relative to the source's folder ..."""
+    row: int = 0
+    """... and the number of the row in it."""
 
     def text(self, field: str) -> str:
         """The string `field`; "" where it is null. Raises SourceError if it is missing or no string."""
@@ -240,7 +244,7 @@ def _parquet(path: Path, key: str, columns: list[str] | None) -> Iterator[Record
             number = 0
             for batch in file.iter_batches(batch_size=256, columns=columns):
                 for data in batch.to_pylist():
-                    yield Record(f"{path} row {number}", f"{key}:{number}", data)
+                    yield Record(f"{path} row {number}", f"{key}:{number}", data, key, number)
                     number += 1
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None

@@ -63,9 +63,13 @@ def bytes_image(path: str, offset: int, data: bytes) -> ImageRef:
     return ImageRef(path=path, offset=offset, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def cell_image(path: str, column: str, row: int, data: bytes) -> ImageRef:
-    """Reference to a binary cell of a Parquet file."""
-    return ImageRef(path=path, column=column, row=row, sha256=hashlib.sha256(data).hexdigest())
+def cell_image(path: str, column: str, row: int, value: object, where: str) -> ImageRef:
+    """Reference to a cell of a Parquet file that holds an image: its bytes, or `datasets`' struct of bytes and path."""
+    if isinstance(value, dict) and "bytes" in value:
+        column, value = f"{column}.bytes", value["bytes"]
+    if not isinstance(value, bytes):
+        raise SourceError(f"{where}: {column}: expected the bytes of an image, found {type(value).__name__}")
+    return ImageRef(path=path, column=column, row=row, sha256=hashlib.sha256(value).hexdigest())
 
 
 def read_image_bytes(ref: ImageRef, root: Path) -> bytes:

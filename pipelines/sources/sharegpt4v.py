@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from pipelines.sources.conversations import conversation
 from pipelines.sources.errors import SourceError
-from pipelines.sources.llava import LlavaOptions, conversation_records, image_places
+from pipelines.sources.llava import LlavaOptions, conversation_records, images_of
 from pipelines.sources.options import options_of
-from pipelines.sources.refs import image_at, root_of
+from pipelines.sources.refs import root_of
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 
@@ -24,15 +24,15 @@ def read(source: Source) -> Iterator[Sample]:
     options = options_of(source, LlavaOptions)
     root = root_of(source)
     for record in conversation_records(source, options):
-        messages, places = conversation(record), image_places(record)
-        if [message.role for message in messages] != ["user", "assistant"] or len(places) != 1:
+        messages, images = conversation(record), images_of(record, root, options)
+        if [message.role for message in messages] != ["user", "assistant"] or len(images) != 1:
             raise SourceError(
-                f"{record.where}: expected one image, one question and one answer, found {len(places)} images and "
+                f"{record.where}: expected one image, one question and one answer, found {len(images)} images and "
                 f"{len(messages)} turns; read conversations with format llava"
             )
         yield Sample(
             task=source.task,
             key=record.key,
             messages=(Message(role="caption", text=messages[1].text.strip()),),
-            images=(image_at(root, places[0], record.where, options.images),),
+            images=images,
         )

@@ -195,3 +195,11 @@ def test_memory_stays_bounded(server: Hostile) -> None:
         [sys.executable, "-c", code, server.place], capture_output=True, text=True, check=True, cwd=root, timeout=60
     )
     assert int(done.stdout) < 40, f"{done.stdout} MiB more than before"
+
+
+def test_every_outcome_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "download.md").read_text()
+    for outcome in Outcome:
+        repeated = "yes" if outcome.transient else "" if outcome == Outcome.OK else "no"
+        [line] = [line for line in page.splitlines() if line.startswith(f"| `{outcome.value}` |")]
+        assert line.rsplit("|", 2)[1].strip() == repeated

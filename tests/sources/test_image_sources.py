@@ -263,3 +263,20 @@ def test_url_list_bad_hash(write, read) -> None:
     path = write("a.jsonl", [{"url": "http://a", "caption": "", "md5": "abc"}])
     with pytest.raises(SourceError, match=r"a\.jsonl:1: md5: expected 64 hex digits, found 'abc'"):
         read("url_list", path, sha256="md5")
+
+
+# --- images in Parquet
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_images_in_parquet(tmp_path: Path, read, struct: bool) -> None:
+    images = [PHOTO, PICTURES["grey.jpg"]]
+    cells = [{"bytes": image, "path": "x.jpg"} for image in images] if struct else images
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"image": cells, "text": ["one", None]}), tmp_path / "data" / "train-0.parquet")
+    samples = read("parquet_images", tmp_path)
+    assert [(s.key, caption(s)) for s in samples] == [("data/train-0.parquet:0", "one"), ("data/train-0.parquet:1", "")]
+    assert [read_image_bytes(s.images[0], tmp_path) for s in samples] == images
+    pq.write_table(pa.table({"image": ["x.jpg"], "text": ["one"]}), tmp_path / "data" / "train-0.parquet")
+    with pytest.raises(SourceError, match="row 0: image: expected the bytes of an image, found str"):
+        read("parquet_images", tmp_path)

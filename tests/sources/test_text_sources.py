@@ -12,6 +12,7 @@ import pytest
 from pictures import PICTURES
 
 from pipelines.sources import SourceError
+from pipelines.sources.refs import read_image_bytes
 from pipelines.sources.text import cut
 
 PHOTO = PICTURES["photo.jpg"]
@@ -72,6 +73,16 @@ def test_llava_errors_name_file_and_row(write, read, row: dict, message: str) ->
     path = write("mix.json", json.dumps([MIXTURE[2], row]))
     with pytest.raises(SourceError, match=r"mix\.json\[1\]: .*" + message):
         read("llava", path, "understanding")
+
+
+def test_llava_onevision_parquet(tmp_path: Path, read) -> None:
+    turns_of = [[{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A photo."}]] * 2
+    table = {"id": ["a", "b"], "image": [{"bytes": PHOTO, "path": None}, None], "conversations": turns_of}
+    pq.write_table(pa.table(table), tmp_path / "train.parquet")
+    [sample] = read("llava", tmp_path, "understanding")
+    assert turns(sample) == [("user", "<image>\nWhat?"), ("assistant", "A photo.")]
+    assert read_image_bytes(sample.images[0], tmp_path) == PHOTO
+    assert [s.key for s in read("llava", tmp_path, "text")] == ["train.parquet:1"]
 
 
 # --- sharegpt4v

@@ -1,0 +1,232 @@
+"""img2dataset as a download engine: a guarded child process whose results are checked again.
+
+What it cannot do (see docs/download.md for the list) is done before or after where that is possible: addresses and site
+policies are checked first, bytes and headers of the images last. It hangs on a server that sends a byte now and then
+and on a dead worker, so a watchdog kills the whole process group when no shard has been finished for too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from janus.images import ImageProblem, inspect
+from pipelines.fetch.address import Resolver, Target, parse
+from pipelines.fetch.img2dataset_guard import FORBIDDEN, RULES
+from pipelines.fetch.optout import OPT_OUT, product
+from pipelines.fetch.policies import Policies
+from pipelines.fetch.result import Fetched, FetchProblem, outcome_of_status
+from pipelines.fetch.transport import Transport
+from schemas.reasons import Outcome
+from schemas.spec import Limits, Operations
+
+START_S = 600.0
+"""Longest start: the child and each of its processes import torch, wandb and albumentations, on a busy machine too."""
+FIRST_WAIT_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Img2datasetFetcher:
+    """The download engine img2dataset. One `fetch_many` at a time; each takes seconds to start."""
+
+    def __init__(self, limits: Limits, operations: Operations) -> None:
+        self._limits = limits
+        self._operations = operations
+        self._resolver = Resolver(operations.resolve)
+        self._transport = Transport(self._resolver, limits.user_agent, keep=operations.connections)
+        self._policies = Policies(self._transport, limits)
+        self._pool = ThreadPoolExecutor(max_workers=operations.connections, thread_name_prefix="check")
+
+    def fetch_many(self, urls: Sequence[str]) -> list[Fetched]:
+        """Fetch all, answers in the order of `urls`."""
+        results: dict[int, Fetched] = {}
+        left: dict[int, str] = {}
+        for index, admitted in enumerate(self._pool.map(self._admit, urls)):
+            if isinstance(admitted, Target):
+                left[index] = admitted.url
+            else:
+                results[index] = Fetched(urls[index], admitted.outcome, http_status=admitted.status)
+        for attempt in range(self._operations.retries + 1):
+            if left and attempt:
+                time.sleep(FIRST_WAIT_S * 2**attempt)
+            for index, outcome, data, status in self._download(left):
+                results[index] = Fetched(urls[index], outcome, data, http_status=status)
+            left = {index: url for index, url in left.items() if results[index].outcome.transient}
+        return [results[index] for index in range(len(urls))]
+
+    def close(self) -> None:
+        """Let go of connections and threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._transport.close()
+        self._resolver.close()
+
+    def _admit(self, url: str) -> Target | FetchProblem:
+        """Check what can be checked before img2dataset sees the address."""
+        try:
+            target = parse(url)
+            self._resolver.places(target, self._limits.deadline_s)
+            if self._limits.respect_opt_out:
+                self._policies.check(target)
+        except FetchProblem as problem:
+            return problem
+        return target
+
+    def _download(self, urls: dict[int, str]) -> Iterator[tuple[int, Outcome, bytes | None, int | None]]:
+        """One attempt at all `urls`. After a hang, the shard that hung is given up and the rest is started again."""
+        rows = list(urls.items())
+        size = self._operations.connections  # a shard is one wave of downloads: that much a hang can cost
+        while rows:
+            with tempfile.TemporaryDirectory(prefix="img2dataset-") as folder:
+                output = Path(folder) / "output"
+                output.mkdir()
+                hung = self._run(rows, size, Path(folder), output)
+                shards = [rows[start : start + size] for start in range(0, len(rows), size)]
+                finished = [(output / f"{number:05d}_stats.json").is_file() for number in range(len(shards))]
+                for number, shard in enumerate(shards):
+                    if finished[number]:
+                        yield from self._results(output / f"{number:05d}.parquet", shard)
+            unfinished = [shard for shard, done in zip(shards, finished, strict=True) if not done]
+            given_up = unfinished[:1] if hung else unfinished
+            for shard in given_up:
+                yield from ((index, Outcome.ENGINE_ERROR, None, None) for index, _ in shard)
+            rows = [row for shard in unfinished[len(given_up) :] for row in shard]
+
+    def _run(self, rows: list[tuple[int, str]], size: int, folder: Path, output: Path) -> bool:
+        """Run img2dataset over `rows`. Returns whether it had to be killed."""
+        table = pa.table({"number": [index for index, _ in rows], "url": [url for _, url in rows]})
+        pq.write_table(table, folder / "urls.parquet")
+        job = {
+            "url_list": str(folder / "urls.parquet"),
+            "input_format": "parquet",
+            "save_additional_columns": ["number"],
+            "output_folder": str(output),
+            "output_format": "parquet",
+            "disable_all_reencoding": True,  # the original bytes; everything else loses orientation or depth
+            "extract_exif": False,
+            "compute_hash": "sha256",
+            "processes_count": 1,
+            "thread_count": self._operations.connections,
+            "number_sample_per_shard": size,
+            "timeout": self._limits.deadline_s,
+            "retries": 0,  # its own would try 404 again, and at once
+            "max_shard_retry": 0,
+            "user_agent_token": product(self._limits.user_agent),
+            "disallowed_header_directives": sorted(OPT_OUT) if self._limits.respect_opt_out else [],
+        }
+        (folder / "job.json").write_text(json.dumps(job))
+        with (folder / "log").open("wb") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.fetch.img2dataset_child", str(folder / "job.json")],
+                env=self._environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                hung = self._watch(child, output, -(-len(rows) // size))
+            finally:
+                # Always: its logger and workers outlive it when something went wrong.
+                ended = child.poll()
+                _kill_group(child)
+        if hung or ended not in (None, 0):
+            end = (folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
+            _log.warning("img2dataset %s: %s", "hung and was killed" if hung else "failed", " ".join(end))
+        return hung
+
+    def _environment(self) -> dict[str, str]:
+        # A proxy would resolve names itself, past our check.
+        environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        return {
+            **environment,
+            RULES: json.dumps({name.lower(): place for name, place in self._operations.resolve.items()}),
+            "NO_ALBUMENTATIONS_UPDATE": "1",
+            "WANDB_MODE": "disabled",
+        }
+
+    def _watch(self, child: subprocess.Popen[bytes], output: Path, shards: int) -> bool:
+        """Wait for the shards, or for the child to end. Returns True if it made no progress for too long."""
+        patience = self._limits.deadline_s + 10
+        done = 0
+        end = time.monotonic() + START_S + patience
+        while child.poll() is None:
+            finished = len(list(output.glob("*_stats.json")))
+            if finished == shards:  # its logger would take seconds more
+                return False
+            if finished > done:
+                done, end = finished, time.monotonic() + patience
+            if time.monotonic() > end:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _results(
+        self, path: Path, shard: list[tuple[int, str]]
+    ) -> Iterator[tuple[int, Outcome, bytes | None, int | None]]:
+        """The rows of one finished shard, each exactly once: what img2dataset lost on the way is an engine error."""
+        lost = {index for index, _ in shard}
+        for row in pq.read_table(path, columns=["number", "status", "error_message", "sha256", "jpg"]).to_pylist():
+            lost.discard(row["number"])
+            if row["status"] == "success":
+                outcome, data = self._checked(row["jpg"], row["sha256"])
+                yield row["number"], outcome, data, None
+            else:
+                outcome, status = classify(row["error_message"] or "")
+                yield row["number"], outcome, None, status
+        for index in sorted(lost):
+            yield index, Outcome.ENGINE_ERROR, None, None
+
+    def _checked(self, data: bytes | None, sha256: str | None) -> tuple[Outcome, bytes | None]:
+        """Judge what img2dataset calls a success, which it does unseen."""
+        if data is None or hashlib.sha256(data).hexdigest() != sha256:
+            return Outcome.ENGINE_ERROR, None
+        if len(data) > self._limits.max_bytes:
+            return Outcome.TOO_LARGE, None
+        try:
+            inspect(data, max_pixels=self._limits.max_pixels)
+        except ImageProblem as problem:
+            return problem.outcome, None
+        return Outcome.OK, data
+
+
+_RULES: tuple[tuple[str, Outcome], ...] = (
+    (FORBIDDEN, Outcome.FORBIDDEN_ADDRESS),
+    (r"redirection to url .* is not allowed", Outcome.BAD_URL),
+    (r"redirect error that would lead to an infinite loop", Outcome.REDIRECT_LOOP),
+    (r"disallowed by X-Robots-Tag", Outcome.OPTED_OUT),
+    (r"unknown url type|no host given|nonnumeric port|invalid url|control characters", Outcome.BAD_URL),
+    (r"incompleteread", Outcome.TRUNCATED),
+    (r"timed out|timeout", Outcome.TIMEOUT),
+    (r"urlopen error|connection|remote end closed|badstatusline|got more than|ssl|errno", Outcome.CONNECTION),
+)
+
+
+def classify(message: str) -> tuple[Outcome, int | None]:
+    """Outcome and HTTP status of one of img2dataset's error messages, which are the text of some exception."""
+    status = re.match(r"HTTP Error (\d{3})", message)
+    number = int(status.group(1)) if status else None
+    for pattern, outcome in _RULES:
+        if re.search(pattern, message, re.IGNORECASE):
+            return outcome, number
+    return (outcome_of_status(number), number) if number else (Outcome.ENGINE_ERROR, None)
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

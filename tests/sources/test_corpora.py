@@ -1,0 +1,48 @@
+"""The corpora of the paper are described so that their sources could be read, were the data there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.sources import SourceError, read_source
+from schemas.spec import CorpusSpec, load_spec
+
+CORPORA = Path(__file__).resolve().parents[2] / "flows" / "corpora"
+
+
+def corpus(stage: int) -> CorpusSpec:
+    variables = {"data": "/nowhere", "janus": "/nowhere/janus", "clip": "/nowhere/clip.safetensors"}
+    return load_spec(CORPORA / f"stage{stage}.toml", variables)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_options_and_tasks_are_those_of_the_formats(stage: int) -> None:
+    spec = corpus(stage)
+    assert spec.stage == stage
+    for source in spec.sources:
+        # Formats, tasks and options are checked before the data is looked for.
+        with pytest.raises(SourceError, match=r"/nowhere/.*: no such file or folder"):
+            next(read_source(source))
+
+
+def test_every_task_of_the_stage_is_there() -> None:
+    tasks = {stage: {source.task for source in corpus(stage).sources} for stage in (1, 2, 3)}
+    assert tasks[1] == {"understanding", "generation"}
+    assert tasks[2] == tasks[3] == {"understanding", "generation", "text"}
+
+
+def test_imagenet_comes_first_and_generation_is_english() -> None:
+    for stage in (1, 2):
+        assert [source.name for source in corpus(stage).sources if source.role == "imagenet"] == ["imagenet"]
+    for stage in (2, 3):
+        for source in corpus(stage).sources:
+            if source.task == "generation" and source.role != "imagenet":
+                assert source.filters is not None
+                assert source.filters.languages == ("en",)
+
+
+def test_stage_3_is_all_chat() -> None:
+    assert {source.template for source in corpus(3).sources} == {"chat"}
+    assert {source.template for source in corpus(1).sources} == {"plain"}
