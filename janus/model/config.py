@@ -63,6 +63,8 @@ def make_config(
     vision.projection_dim = width
     vision.depth = getattr(vision, "depth", 2)
     vision.num_image_tokens = (side // patch) ** 2
+    if hasattr(vision, "vision_use_head"):
+        vision.vision_use_head = False  # SigLIP's pooling head: Janus takes the patch features, so it would never train
     vq.projection_dim = vq.image_token_embed_dim = width
     if getattr(vq, "architecture", None) != PATCH_VQ:
         factor = 2 ** (len(vq.channel_multiplier) - 1)

@@ -31,7 +31,12 @@ def vision_encoder(config: PretrainedConfig) -> nn.Module:
     """
     if isinstance(config, JanusVisionConfig):
         return JanusVisionModel._from_config(config)
-    return AutoModel.from_config(config)
+    encoder = AutoModel.from_config(config)
+    for module in encoder.modules():
+        # Only masked pretraining reads it: as a parameter it would never get a gradient, which DDP does not forgive.
+        if (token := module._parameters.pop("mask_token", None)) is not None:
+            module.register_buffer("mask_token", token.data)
+    return encoder
 
 
 def vq_tokenizer(config: JanusVQVAEConfig) -> nn.Module:

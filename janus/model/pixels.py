@@ -32,7 +32,7 @@ def understanding_pixels(image: Image.Image, side: int) -> np.ndarray:
     width, height = (max(int(length / longest * side), min(MIN_SIDE, side)) for length in (width, height))
     square = Image.new("RGB", (side, side), PAD)
     square.paste(image.resize((width, height), Image.Resampling.BICUBIC), ((side - width) // 2, (side - height) // 2))
-    return np.asarray(square)
+    return np.array(square)
 
 
 def generation_pixels(image: Image.Image, side: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def generation_pixels(image: Image.Image, side: int) -> np.ndarray:
     shortest = min(width, height)
     size = (side * width // shortest, side * height // shortest)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    return np.asarray(image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + side, top + side)))
+    return np.array(image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + side, top + side)))
 
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:
