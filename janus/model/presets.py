@@ -5,7 +5,7 @@
 | janus-1.3b   | 24 layers x 2048, 16 heads     | 384   | 576 of 16k | 2,076,636,811 |
 | janus-pro-1b | the same shape                 | 384   | 576 of 16k | 2,076,636,811 |
 | janus-pro-7b | 30 layers x 4096, 32 heads     | 384   | 576 of 16k | 7,407,773,323 |
-| tiny         | 4 layers x 192, 3 heads        | 64    | 16 of 512  | trains on CPU |
+| tiny         | 4 layers x 128, 2 heads        | 64    | 16 of 400  | trains on CPU |
 
 Shapes: paper, section 4.1; Janus-Pro report, table 1; DeepSeek's published config.json files.
 """
@@ -63,11 +63,11 @@ PRESETS = {
         Preset(
             "tiny",
             text={
-                "hidden_size": 192,
-                "intermediate_size": 512,
+                "hidden_size": 128,
+                "intermediate_size": 384,
                 "num_hidden_layers": 4,
-                "num_attention_heads": 3,
-                "num_key_value_heads": 3,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
                 "max_position_embeddings": 1024,
             },
             vision={
@@ -82,8 +82,8 @@ PRESETS = {
                 "architecture": PATCH_VQ,
                 "patch_size": 16,
                 "num_patches": 4,
-                "embed_dim": 16,
-                "num_embeddings": 512,
+                "embed_dim": 32,
+                "num_embeddings": 400,
             },
             vocab_size=0,
             style="janus",

@@ -6,26 +6,28 @@ from functools import cache
 
 import numpy as np
 
-from janus.shapes.scene import COLORS, SIZES, TONES, Scene
+from janus.shapes.scene import COLORS, LIGHTS, SIZES, Scene
 
 SIDE = 64
 """Side of a picture, pixels."""
-_CONTRAST = 14
-"""Grey levels a texture lies above and below its tone."""
+_GREYS = {"dark": (70, 70), "light": (195, 195), "checkered": (115, 145)}
+"""Grey values of the two kinds of tile of a ground."""
 _TILE = 8
-"""Side of a checker tile and width of a stripe, pixels."""
+"""Side of a tile, pixels: a divisor of the patch, so every patch of a ground looks the same."""
+_SHADE = 3.0
+"""Grey levels the light adds on one side of the picture and takes on the other."""
 
 
 def draw(scene: Scene) -> np.ndarray:
     """uint8[64, 64, 3]: the picture of `scene`, edges anti-aliased."""
-    picture = _ground(scene.texture, scene.tone).copy()
+    picture = _ground(scene.ground).copy()
     for item in scene.objects:
         radius = SIZES[item.size]
         x, y = item.center
         window = picture[y - radius : y + radius, x - radius : x + radius]
         cover = stencil(item.shape, radius)[..., None]
         window[:] = cover * np.array(COLORS[item.color]) + (1 - cover) * window
-    return (picture + 0.5).astype(np.uint8)
+    return np.clip(picture + _shade(scene.light) + 0.5, 0, 255).astype(np.uint8)
 
 
 @cache
@@ -44,8 +46,16 @@ def stencil(shape: str, radius: int) -> np.ndarray:
 
 
 @cache
-def _ground(texture: str, tone: str) -> np.ndarray:
+def _ground(name: str) -> np.ndarray:
     """float64[64, 64, 3]."""
     y, x = np.mgrid[:SIDE, :SIDE] // _TILE
-    sign = {"plain": np.zeros_like(x), "striped": 1 - 2 * (y % 2), "checkered": 1 - 2 * ((x + y) % 2)}[texture]
-    return np.repeat((TONES[tone] + _CONTRAST * sign)[..., None], 3, axis=2).astype(np.float64)
+    return np.repeat(np.array(_GREYS[name], np.float64)[(x + y) % 2][..., None], 3, axis=2)
+
+
+@cache
+def _shade(light: int) -> np.ndarray:
+    """float64[64, 64, 1]: a slope in direction number `light` of LIGHTS."""
+    angle = 2 * np.pi * light / LIGHTS
+    steps = (np.arange(SIDE) + 0.5) / (SIDE / 2) - 1
+    x, y = np.meshgrid(steps, steps)
+    return (_SHADE * (np.cos(angle) * x + np.sin(angle) * y))[..., None]

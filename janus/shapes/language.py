@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from janus.shapes.dice import Dice
 from janus.shapes.prompts import HELD_OUT_TEXTS
 from janus.shapes.scene import Object, Scene
-from janus.shapes.words import NUMBERS, article, plural, relations, the_ground
+from janus.shapes.words import NUMBERS, article, plural, relations
 
 _SHORT_ONLY = 0.4
 """Share of captions that are the short sentence alone, without a full stop, as people type prompts."""
@@ -29,14 +29,14 @@ def caption(scene: Scene, dice: Dice) -> str:
 def dense_caption(scene: Scene, dice: Dice) -> str:
     """A short sentence, then every object with its place, then the ground.
 
-    "a red circle and a blue square. top left small red circle, bottom right large blue square, dark striped ground."
+    "a red circle and a blue square. top left small red circle, bottom right large blue square, dark ground."
     """
     return f"{short_caption(scene, dice)}. {listing(scene)}."
 
 
 def listing(scene: Scene) -> str:
-    """Every object in reading order, and the ground: "top left small red circle, dark striped ground"."""
-    return ", ".join([*(f"{o.cell} {o.size} {o.color} {o.shape}" for o in scene.objects), the_ground(scene)])
+    """Every object in reading order, and the ground: "top left small red circle, dark ground"."""
+    return ", ".join([*(f"{o.cell} {o.size} {o.color} {o.shape}" for o in scene.objects), f"{scene.ground} ground"])
 
 
 def short_caption(scene: Scene, dice: Dice) -> str:

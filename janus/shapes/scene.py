@@ -27,11 +27,12 @@ CELLS: dict[str, tuple[int, int]] = {
     "bottom right": (48, 48),
 }
 """Place names and their centres (x, y) in pixels, in reading order. A place holds one object at most."""
-TEXTURES = ("plain", "checkered", "striped")
-TONES: dict[str, int] = {"dark": 70, "light": 190}
-"""Ground tones and their grey values."""
+GROUNDS = ("dark", "light", "checkered")
+"""Two plain grounds and a textured one."""
+LIGHTS = 24
+"""Directions the light may come from: a slight shade over the picture, so that hardly two pictures are equal."""
 STRIDE = 16
-"""Side of a patch of the tiny models, pixels. Small objects lie in a patch, large ones where four patches meet."""
+"""Side of a patch of the tiny models, pixels: large objects fill the four patches of a place, small ones the last."""
 
 HELD_OUT_PAIRS = (("red", "cross"), ("green", "triangle"), ("blue", "circle"), ("yellow", "square"))
 """Colour-shape pairs no training picture shows and no training text names. Each colour and shape is seen otherwise."""
@@ -49,19 +50,19 @@ HELD_OUT_SHARE = 10
 
 @dataclass(frozen=True)
 class Object:
-    """One object: its attributes, its place and its offset from the centre of the place, pixels."""
+    """One object: its attributes and its place."""
 
     color: str
     shape: str
     size: str
     cell: str
-    offset: tuple[int, int] = (0, 0)
 
     @property
     def center(self) -> tuple[int, int]:
         """(x, y) in pixels."""
         x, y = CELLS[self.cell]
-        return x + self.offset[0], y + self.offset[1]
+        off = STRIDE // 2 if self.size == "small" else 0
+        return x + off, y + off
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -74,12 +75,13 @@ class Scene:
     """One to four objects in reading order, on a ground."""
 
     objects: tuple[Object, ...]
-    texture: str = "plain"
-    tone: str = "dark"
+    ground: str = "dark"
+    light: int = 0
+    """Number of the direction the light comes from."""
 
     @property
     def held_out(self) -> bool:
-        """Whether this composition (attributes and places, not offsets or ground) is kept from training."""
+        """Whether this composition (attributes and places, whatever the ground and light) is kept from training."""
         text = ";".join(f"{o.color} {o.shape} {o.size} {o.cell}" for o in self.objects)
         return hashlib.blake2b(text.encode(), digest_size=8).digest()[0] % HELD_OUT_SHARE == 0
 
@@ -111,16 +113,9 @@ def _draw_lots(dice: Dice, kind: Kind, novel: bool) -> Scene:
     pairs = _pairs(dice, kind, novel)
     cells = sorted(dice.sample(list(CELLS), len(pairs)), key=list(CELLS).index)
     objects = tuple(
-        _place(color, shape, cell, dice) for (color, shape), cell in zip(pairs, cells, strict=True)
+        Object(color, shape, dice.choice(list(SIZES)), cell) for (color, shape), cell in zip(pairs, cells, strict=True)
     )
-    return Scene(objects, dice.choice(TEXTURES), dice.choice(list(TONES)))
-
-
-def _place(color: str, shape: str, cell: str, dice: Dice) -> Object:
-    """The object at `cell`: a large one fills it, a small one lies in one of its four patches."""
-    size = dice.choice(list(SIZES))
-    reach = (0,) if size == "large" else (-STRIDE // 2, STRIDE // 2)
-    return Object(color, shape, size, cell, (dice.choice(reach), dice.choice(reach)))
+    return Scene(objects, dice.choice(GROUNDS), dice.below(LIGHTS))
 
 
 def _pairs(dice: Dice, kind: Kind, novel: bool) -> list[tuple[str, str]]:

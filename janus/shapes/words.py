@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from janus.shapes.scene import CELLS, Scene
+from janus.shapes.scene import CELLS
 
 NUMBERS = ("zero", "one", "two", "three", "four")
 """Number words by value."""
@@ -18,11 +18,6 @@ def plural(shape: str) -> str:
 def article(noun: str) -> str:
     """ "a red circle". No noun phrase of the world begins with a vowel."""
     return f"a {noun}"
-
-
-def the_ground(scene: Scene) -> str:
-    """ "dark striped ground"."""
-    return f"{scene.tone} {scene.texture} ground"
 
 
 def relations(cell: str, other: str) -> list[str]:

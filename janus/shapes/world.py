@@ -28,9 +28,10 @@ from PIL import Image
 from janus.shapes import heldout
 from janus.shapes.dice import Dice
 from janus.shapes.draw import draw
-from janus.shapes.language import caption, class_name, dense_caption, listing
+from janus.shapes.language import caption, class_name, dense_caption
 from janus.shapes.questions import Question, dialogue
 from janus.shapes.scene import PAIRS, Scene, make_scene
+from janus.shapes.texts import conversation, document
 from schemas.digest import digest, file_sha256
 
 HOST = "http://shapes.test"
@@ -123,8 +124,8 @@ class _Writer:
         self._described()
         self._instruct()
         self._interleaved()
-        self._jsonl("text/documents.jsonl", ({"text": self._document(s, d)} for _, s, d in self._rows("text")))
-        self._jsonl("chat/chat.jsonl", ({"messages": self._chat(s, d)} for _, s, d in self._rows("chat")))
+        self._jsonl("text/documents.jsonl", ({"text": document(s, d)} for _, s, d in self._rows("text")))
+        self._jsonl("chat/chat.jsonl", ({"messages": _openai(conversation(s, d))} for _, s, d in self._rows("chat")))
         heldout.write(self.root / "heldout", self.config.seed, self.config.heldout)
 
     def _rows(self, source: str, kind: Any = None) -> Iterator[tuple[int, Scene, Dice]]:
@@ -215,17 +216,6 @@ class _Writer:
             documents.append({"text": text, "images": names})
         self._jsonl("interleaved/docs.jsonl", documents)
 
-    def _document(self, scene: Scene, dice: Dice) -> str:
-        asked = " ".join(f"{q.text} {q.answer}." for q in dialogue(scene, dice, 3))
-        return f"{dense_caption(scene, dice)} {asked}"
-
-    def _chat(self, scene: Scene, dice: Dice) -> list[dict[str, str]]:
-        messages = []
-        for index, question in enumerate(dialogue(scene, dice, 3)):
-            stem = question.text if index else f"{listing(scene)}. {question.text}"
-            messages += [{"role": "user", "content": stem}, {"role": "assistant", "content": question.answer}]
-        return messages
-
     def _file(self, name: str, data: bytes) -> None:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -242,6 +232,12 @@ def _llava(questions: list[Question]) -> list[dict[str, str]]:
         turns.append({"from": "human", "value": question.text if index else f"<image>\n{question.text}"})
         turns.append({"from": "gpt", "value": question.answer})
     return turns
+
+
+def _openai(questions: list[Question]) -> list[dict[str, str]]:
+    """The messages layout of text chats."""
+    roles = [[{"role": "user", "content": q.text}, {"role": "assistant", "content": q.answer}] for q in questions]
+    return [message for turn in roles for message in turn]
 
 
 def _tiny(scene: Scene) -> bytes:
