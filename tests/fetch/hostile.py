@@ -7,6 +7,7 @@ Each path is one behaviour; each virtual host one site policy. Bytes are written
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import socket
 import socketserver
@@ -46,6 +47,7 @@ class Request:
         self.server, self.sock, self.path, self.host, self.headers = server, sock, path, host, headers
         with server.lock:
             server.hits[host, path] += 1
+            server.order.append((host, path))
             self.number = server.hits[host, path]
 
     def send(self, data: bytes) -> None:
@@ -144,10 +146,13 @@ def huge_body(request: Request) -> bool:
     return False
 
 
+@functools.cache
+def packed_zeros() -> bytes:
+    return gzip.compress(bytes(HUGE // 4), compresslevel=1)
+
+
 def gzip_bomb(request: Request) -> bool:
-    # Members of a gzip file may follow one another: 200 MB of zeros from one packed megabyte.
-    packed = gzip.compress(bytes(HUGE // 4))
-    request.send(answer("200 OK", packed, "Content-Encoding: gzip"))
+    request.send(answer("200 OK", packed_zeros(), "Content-Encoding: gzip"))
     return True
 
 
@@ -309,7 +314,7 @@ POLICIES: dict[tuple[str, str], Callable[[Request], bool]] = {
 
 
 class Hostile(socketserver.ThreadingTCPServer):
-    """The server. `hits` counts requests by (host, path)."""
+    """The server. `hits` counts requests by (host, path), `order` has them as they came."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -318,6 +323,7 @@ class Hostile(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.hits: Counter[tuple[str, str]] = Counter()
+        self.order: list[tuple[str, str]] = []
         self.connections = 0
         self.busy = self.busiest = 0
         self.lock = threading.Lock()

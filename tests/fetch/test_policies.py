@@ -38,7 +38,7 @@ def test_patterns(pattern: str, path: str, expected: bool) -> None:
 def test_a_hostile_pattern_takes_no_time() -> None:
     start = time.monotonic()
     assert not matches("*a" * 5000 + "*b$", "/" + "a" * 5000)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5  # a regular expression would take years
 
 
 @pytest.mark.parametrize("text", ["", "null", "{}", "[1, null]", "[" * 100_000, '[{"location": 3}]'])
@@ -47,7 +47,7 @@ def test_unreadable_reservations_reserve_nothing(text: str) -> None:
 
 
 def fetch(server: Hostile, *urls: str, retries: int = 0) -> list[Fetched]:
-    fetcher = BuiltinFetcher(Limits(deadline_s=2), Operations(retries=retries, resolve=server.resolve))
+    fetcher = BuiltinFetcher(Limits(deadline_s=20), Operations(retries=retries, resolve=server.resolve))
     try:
         return fetcher.fetch_many(urls)
     finally:
