@@ -11,7 +11,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from pipelines.engine import Item, collect, local_processes, run_folder_in, run_one, run_pipeline, write_result
+from pipelines.engine import Item, collect, create, local_processes, run_folder_in, run_one, run_pipeline, write_result
 from pipelines.lifeline import Lifeline, exit_with
 from pipelines.steps.context import Build
 from pipelines.steps.dedup import CANDIDATE, ROWS_PER_PARTITION, DedupWork, Duplicate, candidates, combine, match, parts
@@ -67,6 +67,7 @@ def find_duplicates(build: Build, works: Sequence[tuple[str, DedupWork]], rows: 
     """
     dedup = build.spec.dedup
     partitions = 1 + rows // ROWS_PER_PARTITION
+    processes = local_processes(build.operations, len(works), rows)
     elements = [Item(index, label, work) for index, (label, work) in enumerate(works)]
     with run_folder_in(build.scratch, "dedup") as run_folder:
 
@@ -74,14 +75,12 @@ def find_duplicates(build: Build, works: Sequence[tuple[str, DedupWork]], rows: 
             emit = CandidatesDoFn(build.corpus, dedup, partitions, run_folder, exit_with())
             grouped = (
                 pipeline
-                | "dedup shards" >> beam.Create(elements)
-                | "dedup spread" >> beam.Reshuffle()
+                | "dedup shards" >> create(elements, build.operations, processes)
                 | "candidates" >> beam.ParDo(emit)
                 | "meet" >> beam.GroupByKey()
             )
             _ = grouped | "match" >> beam.ParDo(MatchDoFn(dedup.near_radius, run_folder))
 
-        processes = local_processes(build.operations, len(elements), rows)
         run_pipeline(construct, build.operations, lambda: None, processes=processes)
         sent: Counter[Key] = Counter()
         for emitted in collect("dedup", elements, run_folder):
