@@ -1,6 +1,6 @@
 """Samples per second and start-up of janus.data beside webdataset and mosaicml-streaming, on the same photos.
 
-    python -m benchmarks.loader --photos DIR [--rounds 3] [--seconds 6]
+    python -m benchmarks.loader --photos DIR ... [--rounds 3] [--seconds 6]
 
 Every measurement is a fresh process; the loaders take turns, and medians are printed with their ratio (DESIGN D11).
 All three deliver the same thing: shuffled batches of uint8 pixels [N, 384, 384, 3] (or 576 codes) with token ids, from
@@ -36,17 +36,17 @@ MODES = {"jpeg": "understanding, JPEG pixels", "raw": "understanding, raw pixels
 OTHERS = ("webdataset", "streaming")
 
 
-def photos(folder: Path) -> list[np.ndarray]:
-    """Every JPEG under `folder`, long side to 384, padded with grey (paper, section 3.2)."""
+def photos(folders: list[Path]) -> list[np.ndarray]:
+    """Every JPEG under `folders`, long side to 384, padded with grey (paper, section 3.2)."""
     from PIL import Image, ImageOps
 
     found = []
-    for path in sorted(folder.rglob("*.[jJ][pP]*[gG]")):
+    for path in sorted(path for folder in folders for path in folder.rglob("*.[jJ][pP]*[gG]")):
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
         found.append(np.asarray(ImageOps.pad(upright, (SIDE, SIDE), Image.Resampling.BICUBIC, (127, 127, 127))))
     if not found:
-        raise SystemExit(f"{folder}: no JPEG files")
+        raise SystemExit("no JPEG files under --photos")
     return found
 
 
@@ -236,7 +236,7 @@ def child(*arguments: object) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="folder of JPEG photos")
+    parser.add_argument("--photos", type=Path, nargs="+", help="folders of JPEG photos")
     parser.add_argument("--samples", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="per measurement")

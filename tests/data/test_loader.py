@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ DATA = DataConfig(
 STEPS = 10
 Pack = tuple[tuple[bytes, ...], tuple[int, ...]]
 """Uids and token ids of one packed sequence: the ids show caption drops and short captions too."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_windows() -> Iterator[None]:
+    """Windows of three steps: these tests make a hundred loaders, and resume inside and between windows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("janus.data.plan.WINDOW_SLOTS", 200)
+        patch.setattr("janus.data.plan.PROBE_SLOTS", 512)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,12 @@ from tests.data.synthetic import Counted
 CONFIG = DataConfig(ratio=(7, 3, 10), sequences=64, seq_len=1024, seed=3)
 
 
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of 2,048 documents, for tests that walk through several."""
+    monkeypatch.setattr("janus.data.plan.WINDOW_SLOTS", 2048)
+
+
 def tables(understanding: int = 70_000, text: int = 20_000, generation: int = 50_000) -> dict:
     return {
         "understanding": Counted("understanding", understanding, 150, 400),
@@ -41,6 +47,7 @@ def window_steps(plan: Plan) -> int:
     return plan.forecasts[0].window_steps
 
 
+@pytest.mark.usefixtures("small_windows")
 def test_a_step_does_not_depend_on_the_steps_before_it() -> None:
     walked, jumped = plan_of(), plan_of()
     steps = window_steps(walked)
@@ -52,7 +59,7 @@ def test_a_step_does_not_depend_on_the_steps_before_it() -> None:
 
 def test_fill_and_packs_per_step() -> None:
     plan = plan_of()
-    steps = 2 * window_steps(plan)
+    steps = window_steps(plan)
     packs = [plan.step(step) for step in range(steps)]
     assert all(len(step) <= CONFIG.sequences for step in packs)
     assert all(sum(draw.length for draw in pack) <= CONFIG.seq_len for step in packs for pack in step)
@@ -60,6 +67,7 @@ def test_fill_and_packs_per_step() -> None:
     assert tokens / (steps * CONFIG.sequences * CONFIG.seq_len) >= 0.98
 
 
+@pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("ratio", [(7, 3, 10), (2, 3, 5), (1, 0, 1)])
 def test_documents_in_windows_have_the_exact_ratio(ratio: tuple[int, int, int]) -> None:
     """Windows cut the stream between slots: at a window's end all whole cycles are exact, the last one is begun."""
@@ -75,6 +83,7 @@ def test_documents_in_windows_have_the_exact_ratio(ratio: tuple[int, int, int]) 
             assert cycles * part <= counts[task] <= (cycles + 1) * part
 
 
+@pytest.mark.usefixtures("small_windows")
 def test_steps_have_the_ratio_up_to_the_look_ahead() -> None:
     plan = plan_of()
     for step in range(window_steps(plan)):
@@ -84,12 +93,13 @@ def test_steps_have_the_ratio_up_to_the_look_ahead() -> None:
             assert abs(counts[task] - total * part / 20) < 40
 
 
+@pytest.mark.usefixtures("small_windows")
 def test_every_row_comes_exactly_once_per_epoch() -> None:
-    plan = plan_of(understanding=7001, text=1009, generation=5003)
+    plan = plan_of(understanding=701, text=101, generation=503)
     seen: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for draw in documents(plan, range(2 * window_steps(plan))):
+    for draw in documents(plan, range(3 * window_steps(plan))):
         seen[draw.pool, draw.epoch].append(draw.row)
-    for pool, rows in (("understanding", 7001), ("text", 1009), ("generation", 5003)):
+    for pool, rows in (("understanding", 701), ("text", 101), ("generation", 503)):
         epochs = max(epoch for name, epoch in seen if name == pool)
         assert epochs >= 2
         for epoch in range(epochs):
@@ -100,7 +110,7 @@ def test_every_row_comes_exactly_once_per_epoch() -> None:
 def test_token_ratio_is_near_and_built_from_whole_sample_counts() -> None:
     plan = plan_of(dataclasses.replace(CONFIG, ratio_unit="tokens"))
     tokens: Counter[str] = Counter()
-    for draw in documents(plan, range(2 * window_steps(plan))):
+    for draw in documents(plan, range(window_steps(plan))):
         tokens[draw.task] += draw.length
     total = sum(tokens.values())
     for task, part in zip(TASKS, CONFIG.ratio, strict=True):
@@ -108,9 +118,10 @@ def test_token_ratio_is_near_and_built_from_whole_sample_counts() -> None:
 
 
 def test_caption_chances_have_their_rates_in_generation_only() -> None:
-    draws = list(documents(plan_of(), range(2 * window_steps(plan_of()))))
+    plan = plan_of()
+    draws = list(documents(plan, range(window_steps(plan))))
     generation = [draw for draw in draws if draw.task == "generation"]
-    assert len(generation) > 30_000
+    assert len(generation) > 15_000
     short, drop = (np.array([getattr(draw, name) for draw in generation]) for name in ("short", "drop"))
     # Five standard deviations of a binomial.
     assert abs(short.mean() - 0.25) < 5 * (0.25 * 0.75 / len(short)) ** 0.5
@@ -126,13 +137,13 @@ def test_caption_chances_belong_to_row_and_epoch_not_to_place() -> None:
     chances = [
         {
             (draw.row, draw.epoch): (draw.short, draw.drop)
-            for draw in documents(plan, range(2 * window_steps(plan)))
+            for draw in documents(plan, range(window_steps(plan)))
             if draw.task == "generation"
         }
         for plan in (first, other)
     ]
     shared = chances[0].keys() & chances[1].keys()
-    assert len(shared) > 20_000
+    assert len(shared) > 15_000
     assert all(chances[0][key] == chances[1][key] for key in shared)
     changed = sum(chances[0][row, 0] != chances[0][row, 1] for row in range(5000))
     # P(differ) = 1 - (.25² + .75²)(.1² + .9²) = .4875
@@ -144,20 +155,21 @@ def test_other_seed_is_another_order() -> None:
     assert {d.row for d in chain.from_iterable(first)} != {d.row for d in chain.from_iterable(second)}
 
 
-def phased(switch: int, config: DataConfig = CONFIG) -> Plan:
-    pools = tables()
+def phased(switch: int, config: DataConfig = CONFIG, **rows: int) -> Plan:
+    pools = tables(**rows)
     first = {**pools, "generation": Counted("imagenet", 3000, 120, 140)}
     return Plan([Phase(0, switch, first), Phase(switch, None, pools)], config)
 
 
-@pytest.mark.parametrize("switch", [1, 7, 250])
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("switch", [1, 7, 40])
 def test_roles_switch_at_the_step_and_other_streams_go_on(switch: int) -> None:
-    plan = phased(switch)
+    plan = phased(switch, understanding=3000, text=1000)
     before = [draw for draw in documents(plan, range(switch))]
     after = [draw for draw in documents(plan, range(switch, switch + 3 * window_steps(plan)))]
     assert {draw.pool for draw in before if draw.task == "generation"} == {"imagenet"}
     assert {draw.pool for draw in after if draw.task == "generation"} == {"generation"}
-    for pool, rows in (("understanding", 70_000), ("text", 20_000)):
+    for pool, rows in (("understanding", 3000), ("text", 1000)):
         taken = [(draw.epoch, draw.row) for draw in before + after if draw.pool == pool]
         assert len(set(taken)) == len(taken)  # nothing is repeated over the switch ...
         whole = [row for epoch, row in taken if epoch == 0]
@@ -165,6 +177,7 @@ def test_roles_switch_at_the_step_and_other_streams_go_on(switch: int) -> None:
             assert sorted(whole) == list(range(rows))  # ... and nothing left out
 
 
+@pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("sequences", [1, 2, 3])
 def test_no_step_is_empty_however_small_the_batch(sequences: int) -> None:
     config = dataclasses.replace(CONFIG, sequences=sequences)
