@@ -20,6 +20,7 @@ import tyro
 from janus.cli import UserError, console, parse, run
 from janus.train.presets import PRESETS, STAGES, recipe
 from janus.train.recipe import Recipe
+from schemas.manifest import load_snapshot
 
 PROG = "python -m janus.train"
 
@@ -71,7 +72,10 @@ def read_command(args: list[str]) -> Command:
 def main() -> None:
     """Read the command line and train."""
     command = read_command(sys.argv[1:])
-    # Late: torch and transformers take seconds, and --help needs neither.
+    # Wrong paths are answered at once: importing torch and transformers takes seconds.
+    load_snapshot(command.data, command.snapshot or None)
+    if not (command.model / "config.json").is_file():
+        raise FileNotFoundError(f"--model {command.model}: no config.json there; expected a Hugging Face Janus folder")
     from janus.train.loop import train
     from janus.train.record import Inputs
 

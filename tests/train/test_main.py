@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from janus.cli import UserError
-from janus.train.__main__ import read_command
+from janus.cli import UserError, run
+from janus.train.__main__ import main, read_command
 from janus.train.presets import recipe
 
 PATHS = ["--model", "m", "--data", "d", "--out", "o"]
@@ -72,10 +73,19 @@ def test_help_explains_fields_and_loads_no_torch() -> None:
     assert "(default: 2e-05)" in done.stdout
 
 
-def test_a_missing_corpus_is_one_line(tmp_path: object) -> None:
-    words = f"-m janus.train --stage 1 --preset tiny --model {tmp_path} --data {tmp_path} --out {tmp_path}/run"
-    done = subprocess.run([sys.executable, *words.split()], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert (
-        done.stderr == f"error: {tmp_path}: no LATEST file, so no snapshot was published here; build the corpus first\n"
-    )
+def test_wrong_paths_are_one_line_at_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for data, message in (
+        (tmp_path, "no LATEST file"),
+        (corpus, "no config.json there; expected a Hugging Face"),
+    ):
+        words = f"train --stage 1 --preset tiny --model {tmp_path} --data {data} --out {tmp_path}/run"
+        monkeypatch.setattr(sys, "argv", words.split())
+        with pytest.raises(SystemExit) as caught:
+            run(main)
+        assert caught.value.code == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert message in error
+        assert error.count("\n") == 1
