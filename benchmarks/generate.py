@@ -6,7 +6,7 @@
 Both sides draw the codes of `batch` images with guidance 5 (two rows each) from prompts of one length; the VQ decoder,
 which is the same, is timed on its own. The sides take turns, and medians are printed with their ratio (DESIGN D11).
 The ceiling is memory traffic: per step the LLM's weights, the image head, and keys and values up to the present
-length, divided by the copy bandwidth measured on this device. Results with hardware and date: benchmarks/generate.md.
+length, divided by the copy bandwidth measured on this device.
 """
 
 from __future__ import annotations

@@ -2,16 +2,20 @@
 
 Shape legend: R rows, P prompt length (left-padded), T = P + new tokens, D hidden size.
 
-The cache is allocated once and written in place; on CUDA one decoding step is captured as a CUDA graph, because the
-step of a 1.3B model is about 1 ms of memory traffic and many times that in kernel launches from Python.
+The cache is allocated once and written in place; on CUDA decoding steps are captured as CUDA graphs, because a step of
+a 1.3B model is about 1 ms of memory traffic and many times that in kernel launches from Python.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+_GRAPH_STEP = 128
+"""A captured step attends to a fixed length of the cache: the next multiple of this."""
 
 
 class _Slots:
@@ -92,7 +96,7 @@ def batches(lengths: Sequence[int], size: int, multiple: int) -> Iterator[tuple[
         raise ValueError(f"batch size {size}: expected 1 or more")
     by_width: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):
-        by_width.setdefault(-(-length // multiple) * multiple, []).append(index)
+        by_width.setdefault(_round_up(length, multiple), []).append(index)
     for width, indices in sorted(by_width.items()):
         for start in range(0, len(indices), size):
             yield width, indices[start : start + size]
@@ -111,13 +115,14 @@ class Decoder:
         self._device, self._dtype = weight.device, weight.dtype
         self._prompt, self._length = prompt, prompt + new_tokens
         self._slots = _Slots(self._device)
-        layers = [_StaticLayer(self._slots, self._length) for _ in range(language_model.config.num_hidden_layers)]
+        capacity = _round_up(self._length, 8)  # rows of the mask then start at addresses that fast kernels accept
+        layers = [_StaticLayer(self._slots, capacity) for _ in range(language_model.config.num_hidden_layers)]
         self._cache = Cache(layers=layers)
         # Additive, in the model's dtype: every attention implementation takes it.
-        self._mask = torch.zeros(rows, 1, 1, self._length, dtype=self._dtype, device=self._device)
+        self._mask = torch.zeros(rows, 1, 1, capacity, dtype=self._dtype, device=self._device)
         self._positions = torch.zeros(rows, 1, dtype=torch.int64, device=self._device)
         self._used = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._graphs: dict[int, _Graph] = {}
 
     def prefill(self, embeds: torch.Tensor, attend: torch.Tensor) -> torch.Tensor:
         """Hidden state float[R, D] of the last prompt token.
@@ -147,10 +152,13 @@ class Decoder:
         if self._used == self._length:
             raise IndexError(f"the cache of {self._length} tokens is full")
         self._used += 1
-        if self._device.type == "cuda":
-            return self._replay(embeds)
-        self._slots.visible = self._used
-        return self._advance(embeds)
+        if self._device.type != "cuda":
+            self._slots.visible = self._used
+            return self._advance(embeds)
+        self._slots.visible = min(_round_up(self._used, _GRAPH_STEP), self._mask.shape[-1])
+        if self._slots.visible not in self._graphs:
+            self._graphs[self._slots.visible] = self._capture(embeds)
+        return self._graphs[self._slots.visible].replay(embeds)
 
     def _advance(self, embeds: torch.Tensor) -> torch.Tensor:
         self._slots.next += 1
@@ -168,36 +176,43 @@ class Decoder:
         )
         return outputs.last_hidden_state[:, -1]
 
-    def _replay(self, embeds: torch.Tensor) -> torch.Tensor:
-        """`_advance` as a CUDA graph: one launch, and attention over the whole cache behind the mask."""
-        self._slots.visible = self._length
-        if self._graph is None:
-            self._capture(embeds)
-        assert self._graph is not None
-        self._static_embeds.copy_(embeds)
-        self._graph.replay()
-        return self._static_hidden.clone()
-
-    def _capture(self, embeds: torch.Tensor) -> None:
-        """Record one step; what the warm-up runs write is put back or overwritten by the replay that follows."""
-        self._static_embeds = embeds.to(self._dtype).clone()
+    def _capture(self, embeds: torch.Tensor) -> _Graph:
+        """Record `_advance` for the present visible length; the state is as if it had not run."""
+        static = embeds.to(self._dtype).clone()
         before = self._slots.next.clone(), self._positions.clone(), self._mask.clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream):  # libraries allocate their workspaces in a first run, outside the graph
             for _ in range(2):
+                self._advance(static)
                 self._restore(before)
-                self._advance(self._static_embeds)
         torch.cuda.current_stream().wait_stream(stream)
-        self._restore(before)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._static_hidden = self._advance(self._static_embeds)
-        self._restore(before)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            hidden = self._advance(static)
+        return _Graph(graph, static, hidden)
 
     def _restore(self, state: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
         for tensor, value in zip((self._slots.next, self._positions, self._mask), state, strict=True):
             tensor.copy_(value)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A captured decoding step with its fixed input and output."""
+
+    graph: torch.cuda.CUDAGraph
+    embeds: torch.Tensor
+    hidden: torch.Tensor
+
+    def replay(self, embeds: torch.Tensor) -> torch.Tensor:
+        self.embeds.copy_(embeds)
+        self.graph.replay()
+        return self.hidden.clone()
+
+
+def _round_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
 
 
 def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -1,0 +1,42 @@
+"""Sampling with captured steps on a GPU: the same codes as without, and as on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toy import toy_janus
+
+from janus.model.answering import answer
+from janus.model.noise import Settings
+from janus.model.sampling import sample_codes
+from schemas.sample import Message
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+PROMPTS = ["a red fish", "two blue squares left of a very small green triangle", "x", "a yellow cross"]
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_captured_steps_give_the_codes_of_the_cpu(scale: float) -> None:
+    model, processor = toy_janus()
+    settings = {"cfg_scale": scale, "settings": Settings(temperature=0.7), "seeds": [1, 2, 3, 4]}
+    expected = sample_codes(model, processor, PROMPTS, **settings)
+    found = sample_codes(model.cuda(), processor, PROMPTS, **settings)
+    assert torch.equal(found, expected)
+
+
+def test_in_bf16_an_image_does_not_depend_on_its_batch() -> None:
+    model, processor = toy_janus()
+    model = model.to("cuda", torch.bfloat16)
+    together = sample_codes(model, processor, PROMPTS, settings=Settings(), seeds=[1, 2, 3, 4], batch_size=4)
+    for index, prompt in enumerate(PROMPTS):
+        alone = sample_codes(model, processor, [prompt], settings=Settings(), seeds=[index + 1], batch_size=4)
+        assert torch.equal(alone, together[index : index + 1])
+
+
+def test_long_answers_cross_captured_lengths() -> None:
+    """More than 128 new tokens: several graphs over one cache."""
+    model, processor = toy_janus()
+    question = [[Message(role="user", text="Tell me a long story.")]]
+    expected = answer(model, processor, question, [[]], max_new_tokens=200)
+    assert answer(model.cuda(), processor, question, [[]], max_new_tokens=200) == expected
