@@ -4,11 +4,12 @@
 another exception, whatever the bytes are. The pixel cap is applied to the header, before anything is decoded.
 
 Decisions:
-- formats: JPEG (and MPO), PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, told apart by their first bytes, never by name.
+- formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, told apart by their first bytes, never by name.
   Formats that run an interpreter or an outside program (EPS, PDF, WMF) and formats without a signature stay out.
-- upright: EXIF orientation is applied (also that of XMP, AVIF `irot`/`imir`, and a PNG `eXIf` chunk after the pixels).
+- upright: EXIF orientation is applied, wherever the format keeps it. That of XMP is not, as in browsers.
 - 16-bit grey is scaled by its bit depth (Pillow's own conversion clips it to white); 32-bit integer and float pixels
   have no agreed white, so their own range is stretched to 0..255.
+- a JPEG of several pictures (stereo, gain maps of phones) gives the first.
 - transparency is laid over white; an animation gives its first frame; colour profiles are ignored, as the published
   models' preprocessing does.
 """
@@ -23,8 +24,9 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from janus import image_headers as headers
 from schemas.reasons import Outcome
 
 MAX_FRAMES = 1000
@@ -47,7 +49,7 @@ class ImageFacts:
     """What the header says."""
 
     format: str
-    """Pillow's name: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, AVIF or JPEG2000."""
+    """Pillow's name: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or JPEG2000."""
     mode: str
     """Pillow's mode as stored: RGB, L, P, CMYK, I;16 ..."""
     width: int
@@ -65,28 +67,33 @@ def inspect(data: bytes, *, max_pixels: int) -> ImageFacts:
     Raises ImageProblem: NOT_AN_IMAGE, BAD_IMAGE (damaged header) or TOO_MANY_PIXELS (more than `max_pixels`).
     """
     with _named_problems():
-        image = _open(data, max_pixels)
-        orientation = _orientation(image, data)
-        width, height = image.size
+        image, orientation = _open(data, max_pixels)
+        width, height, mode = *image.size, image.mode
         # A TIFF's size is already the upright one: Pillow turns it while loading.
         if orientation >= 5 and image.format != "TIFF":
             width, height = height, width
-        return ImageFacts(str(image.format), image.mode, width, height, orientation, _frames(image, data))
+        return ImageFacts(str(image.format), mode, width, height, orientation, _frames(image, data))
 
 
-def load_rgb(data: bytes, *, max_pixels: int) -> Image.Image:
+def load_rgb(data: bytes, *, max_pixels: int, at_least: int | None = None) -> Image.Image:
     """Decode `data` into an upright image of mode RGB, 8 bits per channel.
+
+    With `at_least`, a JPEG may come at 1/2, 1/4 or 1/8 of its size, its sides no shorter than `at_least` pixels: that
+    is three to four times faster, reads every byte all the same, and is meant for measuring.
 
     Raises ImageProblem as `inspect` does; BAD_IMAGE also for pixels that are damaged or cut short.
     """
     with _named_problems():
-        image = _open(data, max_pixels)
-        if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        image, orientation = _open(data, max_pixels)
+        if image.format == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
             raise ImageProblem(Outcome.BAD_IMAGE, f"JPEG of more than {MAX_SCANS} scans")
-        orientation = 1 if image.format == "TIFF" else _orientation(image, data)
+        if at_least is not None:
+            image.draft("RGB", (at_least, at_least))
         image.load()
         rgb = _to_rgb(image)
-        return rgb if orientation == 1 else rgb.transpose(_TURNS[orientation])
+        if orientation == 1 or image.format == "TIFF":  # Pillow has turned a TIFF while loading
+            return rgb
+        return rgb.transpose(_TURNS[orientation])
 
 
 _TURNS = {
@@ -130,41 +137,51 @@ def _named_problems() -> Iterator[None]:
         raise ImageProblem(Outcome.BAD_IMAGE, f"{type(error).__name__}: {error}") from None
 
 
-def _signature(data: bytes) -> str | None:
-    """Pillow's name of the format whose signature `data` starts with, None for a format we do not take."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    # Two letters are not much of a signature: the size of the second header must be one that exists.
-    if data.startswith(b"BM") and data[14:18] in {struct.pack("<I", n) for n in (12, 16, 40, 52, 56, 64, 108, 124)}:
-        return "BMP"
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF"
-    if data[4:8] == b"ftyp" and (b"avif" in data[8:64] or b"avis" in data[8:64]):
-        return "AVIF"
-    if data.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
-        return "JPEG2000"
-    return None
+class _MeteredFile(BytesIO):
+    """A file that can be read some eight times over and no more.
+
+    A TIFF's tags say where their values are, and thousands may share one long value, which Pillow copies for each.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = 8 * len(data) + (1 << 20)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ImageProblem(Outcome.BAD_IMAGE, "TIFF whose tags refer to the same bytes over and over")
+        return data
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    """A lazily opened image within the pixel cap."""
-    format = _signature(data)
+def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int]:
+    """A lazily opened image within the pixel cap, and its EXIF orientation, 1 (upright) to 8.
+
+    What else there is of metadata is kept from Pillow where it would parse it (see janus/image_headers.py).
+    """
+    format = headers.signature(data)
     if format is None:
         raise ImageProblem(Outcome.NOT_AN_IMAGE, f"{len(data)} bytes without the signature of a known format")
-    if format == "WEBP":  # Pillow allocates two canvases on opening, so look first
-        _check_pixels(_webp_canvas(data), max_pixels)
-    image = Image.open(BytesIO(data), formats=[format])
+    exif = b""
+    if format == "JPEG":
+        data, exif = headers.split_jpeg(data)
+    elif format == "PNG":
+        exif = headers.png_chunk(data, b"eXIf")
+    elif format == "WEBP":
+        _check_pixels(headers.webp_canvas(data), max_pixels)  # Pillow allocates two canvases on opening
+        exif = headers.webp_chunk(data, b"EXIF")
+    elif format == "AVIF":
+        data = headers.avif_without_exif(data)
+    image = Image.open(_MeteredFile(data) if format == "TIFF" else BytesIO(data), formats=[format])
     _check_pixels(image.size, max_pixels)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):  # libtiff allocates a whole tile, whatever the image's size
-        tile = image.tag_v2.get(322, 0), image.tag_v2.get(323, 0)
-        _check_pixels(tile, max_pixels)
-    return image
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_pixels((image.tag_v2.get(322, 0), image.tag_v2.get(323, 0)), max_pixels)  # libtiff allocates whole tiles
+        orientation = image.tag_v2.get(headers.ORIENTATION, 1)
+        return image, orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    if format == "AVIF":
+        exif = image.info.get("exif", b"")  # made by Pillow from `irot` and `imir`
+    return image, headers.exif_orientation(exif)
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
@@ -172,47 +189,10 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageProblem(Outcome.TOO_MANY_PIXELS, f"{size[0]}x{size[1]} pixels, at most {max_pixels} are allowed")
 
 
-def _webp_canvas(data: bytes) -> tuple[int, int]:
-    """Width and height of a WebP canvas (RFC 9649, sections 2.5 to 2.7), (0, 0) if the header is damaged."""
-    kind, body = data[12:16], data[20:30]
-    if len(body) < 10:
-        return 0, 0
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if kind == b"VP8 ":
-        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
-    bits = int.from_bytes(body[1:5], "little")  # VP8L
-    return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-
-
-def _orientation(image: Image.Image, data: bytes) -> int:
-    """EXIF orientation 1..8. Damaged EXIF counts as none: the pixels are what matters."""
-    try:
-        if image.format == "PNG" and "exif" not in image.info:
-            chunk = _png_chunk(data, b"eXIf")  # may come after the pixels, where Pillow finds it only by decoding
-            if chunk is not None:
-                image.info["exif"] = b"Exif\0\0" + chunk
-        # The method of the base class: PngImageFile's own would decode the image.
-        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except _DAMAGE:
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _png_chunk(data: bytes, kind: bytes) -> bytes | None:
-    position = 8
-    while position + 8 <= len(data):
-        size = int.from_bytes(data[position : position + 4], "big")
-        if data[position + 4 : position + 8] == kind:
-            return data[position + 8 : position + 8 + size]
-        position += 12 + size
-    return None
-
-
 def _frames(image: Image.Image, data: bytes) -> int:
     """Frames up to MAX_FRAMES. GIF and TIFF do not say how many, and Pillow would walk the whole file."""
     if image.format == "GIF":
-        return _gif_frames(data)
+        return headers.gif_frames(data, MAX_FRAMES)
     if image.format == "TIFF":
         frames = 1
         while frames < MAX_FRAMES:
@@ -221,28 +201,8 @@ def _frames(image: Image.Image, data: bytes) -> int:
             except EOFError:
                 break
             frames += 1
-        image.seek(0)
         return frames
     return min(getattr(image, "n_frames", 1), MAX_FRAMES)
-
-
-def _gif_frames(data: bytes) -> int:
-    """Image descriptors of a GIF, stepping from block to block."""
-    position = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
-    frames = 0
-    while position + 10 < len(data) and frames < MAX_FRAMES:
-        if data[position] == 0x2C:
-            frames += 1
-            flags = data[position + 9]
-            position += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-        elif data[position] == 0x21:
-            position += 2
-        else:  # trailer, or damage that decoding will name
-            break
-        while position < len(data) and data[position]:
-            position += 1 + data[position]
-        position += 1
-    return max(frames, 1)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,14 +7,18 @@ import json
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pictures import HEIGHT, PICTURES, WIDTH, animated, bomb, deep, encoded, quadrants, turned
-from PIL import Image
+from PIL import Image, ImageCms
 
+from janus.image_headers import exif_orientation, split_jpeg
 from janus.images import MAX_FRAMES, ImageFacts, ImageProblem, inspect, load_rgb
 from schemas.reasons import Outcome
 
@@ -220,7 +224,72 @@ def test_pixel_bombs(size: tuple[int, int]) -> None:
     assert outcome(bomb(*size), load=False) == outcome(bomb(*size)) == Outcome.TOO_MANY_PIXELS
 
 
-def test_the_cap_is_inclusive_and_may_exceed_pillows_own() -> None:
+def metadata_bomb(tags: int, size: int) -> bytes:
+    """A TIFF block whose tags all have the same long value: 12 bytes each in the file, `size` in Pillow's memory."""
+    entries = b"".join(struct.pack("<HHII", 40_000 + n, 7, size, 8) for n in range(tags))
+    block = b"II*\0" + struct.pack("<IH", 8, tags) + entries + bytes(4)
+    return block + bytes(max(0, 8 + size - len(block)))
+
+
+def test_metadata_bombs_take_neither_memory_nor_time() -> None:
+    """Pillow alone takes a gigabyte and ten seconds or more for each of these two-megabyte files."""
+    block = metadata_bomb(500, 2_000_000)
+    jpeg = PICTURES["photo.jpg"]
+    pieces = [block[start : start + 65_000] for start in range(0, len(block), 65_000)]
+    segments = [b"\xff\xe1" + struct.pack(">H", len(piece) + 8) + b"Exif\0\0" + piece for piece in pieces]
+    files = {
+        "JPEG": jpeg[:2] + b"".join(segments) + jpeg[2:],
+        "JPEG after junk": jpeg[:20] + b"\0junk\xff\xff" + b"".join(segments) + jpeg[20:],
+        "PNG": encoded(quadrants(), "PNG", exif=block),
+        "WEBP": encoded(quadrants(), "WEBP", exif=block, lossless=True),
+        "AVIF": encoded(quadrants(), "AVIF", exif=block),
+        "TIFF": block,
+    }
+    tracemalloc.start()
+    start = time.process_time()
+    outcomes = {name: attempt(data)[0] for name, data in files.items()}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert outcomes == dict.fromkeys(files) | {"TIFF": Outcome.BAD_IMAGE}
+    assert peak < 100 << 20
+    assert time.process_time() - start < 10
+
+
+def test_metadata_is_dropped_but_not_the_picture() -> None:
+    photo = quadrants()
+    exif = Image.Exif()
+    exif[274], exif[270] = 6, "a description"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    full = encoded(photo.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, icc_profile=profile, quality=95)
+    lean, block = split_jpeg(full)
+    assert len(lean) < len(full) - len(profile)
+    assert exif_orientation(block) == 6
+    np.testing.assert_array_equal(Image.open(BytesIO(lean)), Image.open(BytesIO(full)))
+    assert split_jpeg(lean) == (lean, b"")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "code"), [(1, "B"), (3, "H"), (4, "I")])
+def test_orientation_in_either_byte_order_and_any_integer(order: str, kind: int, code: str) -> None:
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    value = struct.pack(order + code, 8).ljust(4, b"\0")
+    entries = (
+        struct.pack(order + "HHI4s", 0x0100, 3, 1, b"\1\0\0\0") + struct.pack(order + "HHI", 0x0112, kind, 1) + value
+    )
+    block = mark + struct.pack(order + "IH", 8, 2) + entries + bytes(4)
+    assert exif_orientation(block) == exif_orientation(b"Exif\0\0" + block) == 8
+    for end in range(len(block) - 4):
+        assert exif_orientation(block[:end]) in (1, 8)
+
+
+def test_a_jpeg_of_several_pictures_gives_the_first() -> None:
+    second = Image.new("RGB", (WIDTH, HEIGHT), "black")
+    data = encoded(quadrants(), "MPO", save_all=True, append_images=[second], quality=95)
+    assert inspect(data, max_pixels=CAP).format == "JPEG"
+    assert np.abs(pixels(data) - UPRIGHT)[2:-2:8, 2:-2:8].max() <= 8
+
+
+def test_the_cap_is_inclusive() -> None:
     data = encoded(Image.new("L", (40, 25)), "PNG")
     assert inspect(data, max_pixels=1000).width == 40
     assert outcome(data, max_pixels=999) == Outcome.TOO_MANY_PIXELS
