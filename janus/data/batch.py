@@ -31,13 +31,8 @@ def assemble(
     position_ids = np.empty((len(packs), seq_len), np.int64)
     count = np.arange(seq_len)
     lengths: list[int] = []
-    pixel_positions, code_positions, label_positions, labels, label_tasks = (
-        _Column(),
-        _Column(),
-        _Column(),
-        _Column(),
-        _Column(),
-    )
+    pixel_positions, code_positions = _Column(), _Column()
+    label_positions, labels, label_tasks = _Column(), _Column(), _Column()
     for number, pack in enumerate(packs):
         start = 0
         for document in pack:

@@ -93,7 +93,7 @@ class Plan:
         phases: in order, the first at step 0, only the last without end.
 
     Raises:
-        ValueError: a task of the ratio has no rows, or a row is longer than a pack.
+        ValueError: a row is longer than a pack (found here, or when its window is planned).
     """
 
     def __init__(self, phases: Sequence[Phase[Rows]], config: DataConfig) -> None:
@@ -144,6 +144,8 @@ class _Draws:
 
 @dataclass(frozen=True)
 class _Window:
+    """A planned window: documents, packs as slot numbers from the window's first, and which packs are which step's."""
+
     number: int
     draws: _Draws
     packs: list[list[int]]
@@ -152,6 +154,8 @@ class _Window:
 
 
 class _PhasePlan:
+    """The plan of one phase; its steps, windows and slots count from 0 where the phase begins."""
+
     def __init__(self, phase: Phase[Rows], config: DataConfig, consumed: dict[str, int]) -> None:
         self.first_step = phase.first_step
         self._config = config
@@ -162,10 +166,11 @@ class _PhasePlan:
         self._window: _Window | None = None
         census = {task: self._census(task, rows) for task, rows in phase.pools.items()}
         self._cycle = Cycle(_cycle_counts(config, census))
-        share = {task: float(self._cycle.counts[TASKS.index(task)]) / self._cycle.length for task in census}
-        mean = {task: float(lengths.mean()) for task, lengths in census.items()}
+        share = {task: int(self._cycle.counts[TASKS.index(task)]) / self._cycle.length for task in census}
+        moments = {task: _moments(lengths) for task, lengths in census.items()}
+        mean = {task: task_mean for task, (task_mean, _) in moments.items()}
         mean_length = sum(share[task] * mean[task] for task in census)
-        variance = sum(share[task] * float(lengths.var()) for task, lengths in census.items())
+        variance = sum(share[task] * task_variance for task, (_, task_variance) in moments.items())
         self._deviation = math.sqrt(variance) / mean_length
         self._slots_per_step = config.sequences * config.seq_len * self._probe_fill(census) / mean_length
         self._window_steps = max(1, math.ceil(WINDOW_SLOTS / self._slots_per_step))
@@ -243,9 +248,10 @@ class _PhasePlan:
     def _draw(self, start: int, stop: int) -> _Draws:
         """The documents of the slots [start, stop)."""
         tasks, index = self._cycle.slots(start, stop)
-        size = stop - start
-        whole = {name: np.empty(size, np.int64) for name in ("row", "epoch", "length")}
-        draws = _Draws(task=tasks, **whole, short=np.empty(size, np.bool_), drop=np.empty(size, np.bool_))
+        columns: dict[str, npt.NDArray] = {
+            name: np.empty(stop - start, np.int64) for name in ("row", "epoch", "length")
+        }
+        columns |= {name: np.empty(stop - start, np.bool_) for name in ("short", "drop")}
         for task, rows in self._pools.items():
             slots = np.flatnonzero(tasks == TASKS.index(task))
             row, epoch = shuffled(index[slots] + self._consumed[rows.name], len(rows), self._keys[rows.name])
@@ -253,15 +259,9 @@ class _PhasePlan:
             short, drop = _chances(task, found, epoch, self._config)
             length = np.where(short, found.short_length, found.length)
             self._check_lengths(rows, row, length)
-            for column, values in (
-                ("row", row),
-                ("epoch", epoch),
-                ("length", length),
-                ("short", short),
-                ("drop", drop),
-            ):
-                getattr(draws, column)[slots] = values
-        return draws
+            columns["row"][slots], columns["epoch"][slots], columns["length"][slots] = row, epoch, length
+            columns["short"][slots], columns["drop"][slots] = short, drop
+        return _Draws(task=tasks, **columns)
 
     def _check_lengths(self, rows: Rows, row: npt.NDArray[np.int64], length: npt.NDArray[np.int32]) -> None:
         wrong = np.flatnonzero((length < 1) | (length > self._config.seq_len))
@@ -294,10 +294,18 @@ def _chances(
     return short, drop
 
 
+def _moments(lengths: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Mean and variance, from exact sums: the last bit must not depend on how a machine's NumPy adds up."""
+    count, total, squares = len(lengths), int(lengths.sum()), int((lengths * lengths).sum())
+    return total / count, (squares * count - total * total) / (count * count)
+
+
 def _cycle_counts(config: DataConfig, census: dict[Task, npt.NDArray[np.int64]]) -> list[int]:
     """Slots of each task per cycle. For a ratio of tokens: as near to ratio / mean length as whole numbers come."""
     if config.ratio_unit == "samples":
         divisor = math.gcd(*config.ratio)
         return [part // divisor for part in config.ratio]
-    weights = [part / census[task].mean() if part else 0.0 for task, part in zip(TASKS, config.ratio, strict=True)]
+    weights = [
+        part / _moments(census[task])[0] if part else 0.0 for task, part in zip(TASKS, config.ratio, strict=True)
+    ]
     return [max(1, round(TOKEN_CYCLE * weight / sum(weights))) if weight else 0 for weight in weights]

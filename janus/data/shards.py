@@ -167,10 +167,19 @@ class Pool:
     def __init__(self, name: str, corpus: Path, shards: Sequence[SnapshotShard]) -> None:
         self.name = name
         self._corpus = corpus
-        self._shards = [shard for shard in shards if shard.rows]
-        self._starts = np.cumsum([0, *(shard.rows for shard in self._shards)])
-        self._open = lru_cache(OPEN_SHARDS)(self._open_shard)
-        self._index = lru_cache(INDEXED_SHARDS)(self._index_shard)
+        self._shards = filled = [shard for shard in shards if shard.rows]
+        self._starts = np.cumsum([0, *(shard.rows for shard in filled)])
+
+        # Not methods: a cache that holds `self` is a cycle, and trainers switch the cycle collector off.
+        @lru_cache(OPEN_SHARDS)
+        def open_shard(number: int) -> Shard:
+            return Shard(corpus / filled[number].path, filled[number].rows)
+
+        @lru_cache(INDEXED_SHARDS)
+        def index_shard(number: int) -> RowIndex:
+            return open_shard(number).index()
+
+        self._open, self._index = open_shard, index_shard
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -208,12 +217,6 @@ class Pool:
     def _locate(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         return shards, rows - self._starts[shards]
-
-    def _open_shard(self, number: int) -> Shard:
-        return Shard(self._corpus / self._shards[number].path, self._shards[number].rows)
-
-    def _index_shard(self, number: int) -> RowIndex:
-        return self._open(number).index()
 
 
 def check_files(corpus: Path, snapshot: Snapshot, *, verify: bool = False) -> None:

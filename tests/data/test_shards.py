@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,20 @@ def test_tokens_codes_and_pixels_are_views_into_the_map(corpus: tuple[Path, Snap
     # Only the 100 loss masks were unpacked from bits; nothing else lives in Arrow's memory.
     assert pa.total_allocated_bytes() - before < 20_000
     assert not rows[0].input_ids.flags.writeable
+
+
+def test_pool_is_freed_without_the_cycle_collector(corpus: tuple[Path, Snapshot]) -> None:
+    folder, snapshot = corpus
+    pool = Pool("t", folder, [shard for shard in snapshot.shards if shard.task == "text"])
+    pool.look_up(np.arange(len(pool)))
+    pool.row(0)
+    gone = weakref.ref(pool)
+    gc.disable()
+    try:
+        del pool
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def broken(tmp_path: Path, rows: int = 150) -> tuple[Path, Snapshot, Path]:
