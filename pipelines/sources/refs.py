@@ -48,7 +48,11 @@ def local_image(root: Path, relative: str, where: str) -> ImageRef:
     """Reference to an image file, with its hash; without one if there is no such file (`missing_file`, later)."""
     path = inside(root, relative, where)
     normal = PurePosixPath(relative).as_posix()
-    return ImageRef(path=normal, sha256=file_sha256(path) if path.is_file() else None)
+    # os.path.isfile, unlike Path.is_file, is also content with names that no file system takes.
+    try:
+        return ImageRef(path=normal, sha256=file_sha256(path) if os.path.isfile(path) else None)
+    except OSError as error:
+        raise SourceError(f"{where}: {path}: {error.strerror}") from None
 
 
 def image_at(root: Path, place: str, where: str, folder: str = "") -> ImageRef:
@@ -80,7 +84,7 @@ def read_image_bytes(ref: ImageRef, root: Path) -> bytes:
     if ref.path is None:
         raise ValueError(f"not a local image: {ref.url}")
     path = inside(root, ref.path, "image reference")
-    if not path.is_file():  # also keeps pipes and devices out
+    if not os.path.isfile(path):  # also keeps pipes and devices out
         raise FileNotFoundError(f"{path}: no such file")
     if ref.column is not None and ref.row is not None:
         return _cell(path, ref.column, ref.row)

@@ -58,10 +58,10 @@ def test_a_missing_file_keeps_its_row_and_is_another_row_once_it_is_there(tmp_pa
     assert moved.uid == there.uid  # content, not place
 
 
-def test_folders_and_pipes_are_no_images(tmp_path: Path) -> None:
+def test_what_is_no_file_is_a_missing_one(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    for name in ("pipe", "folder"):
+    for name in ("pipe", "folder", "a" * 300 + ".jpg", "pipe/a.jpg"):
         assert local_image(tmp_path, name, "here").sha256 is None
         with pytest.raises(FileNotFoundError):
             read_image_bytes(ImageRef(path=name), tmp_path)
