@@ -31,6 +31,9 @@ VERSION = 1
 LANGUAGE_CHARS = 2000
 """Of a long text, the language is judged by its beginning."""
 
+HASHED_SIDE = 128
+"""Pictures are decoded for the perceptual hash at no less than this: four times the side it looks at."""
+
 Signals = dict[str, Any]
 
 
@@ -89,10 +92,9 @@ class MeasureStep:
     def _scored(self, rows: Iterable[dict[str, Any]]) -> Iterable[Signals]:
         assert self.device is not None
         assert self.loaded is not None
-        preprocess = self.loaded.preprocess
-        device = self.device
+        device, loaded = self.device, self.loaded
         measured = ordered_map(
-            lambda row: measure_row(row, self.limits, preprocess), rows, threads=device.threads, ahead=2 * device.batch
+            lambda row: measure_row(row, self.limits, loaded), rows, threads=device.threads, ahead=2 * device.batch
         )
         with single_thread():
             for chunk in chunks(measured, device.batch):
@@ -105,8 +107,8 @@ class MeasureStep:
                     yield {**item.signals, "caption_score": score}
 
 
-def measure_row(row: dict[str, Any], limits: Limits, preprocess: Callable[[Any], Any] | None = None) -> Measured:
-    """All signals of a raw row but the score; with `preprocess`, also what the scorer needs."""
+def measure_row(row: dict[str, Any], limits: Limits, scorer: CaptionScorer | None = None) -> Measured:
+    """All signals of a raw row but the score; with `scorer`, also what it needs."""
     texts = [message["text"] for message in row["messages"]]
     signals: Signals = {name: None for name in SIGNALS.names}
     signals |= {"uid": row["uid"], "outcome": row["outcome"], "num_images": len(row["images"])}
@@ -116,15 +118,16 @@ def measure_row(row: dict[str, Any], limits: Limits, preprocess: Callable[[Any],
     if not row["images"]:
         return Measured(signals | {"content_sha256": hashlib.sha256("\n".join(texts).encode()).digest()})
     pixels = None
+    at_least = HASHED_SIDE if scorer is None else max(HASHED_SIDE, 2 * scorer.side)
     caption = next((message["text"] for message in row["messages"] if message["role"] == "caption"), None)
     try:
         facts = inspect(row["images"][0]["bytes"], max_pixels=limits.max_pixels)
         for index, image in enumerate(row["images"]):
-            rgb = load_rgb(image["bytes"], max_pixels=limits.max_pixels)
+            rgb = load_rgb(image["bytes"], max_pixels=limits.max_pixels, at_least=at_least)
             if index == 0:
                 signals["phash"] = phash(rgb)
-                if preprocess is not None and caption is not None:
-                    pixels = preprocess(rgb)
+                if scorer is not None and caption is not None:
+                    pixels = scorer.preprocess(rgb)
     except ImageProblem as problem:
         return Measured(signals | {"outcome": problem.outcome.value, "phash": None})
     signals |= {

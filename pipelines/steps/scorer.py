@@ -68,6 +68,9 @@ class CaptionScorer:
         self._tokenize: Callable[[list[str]], Any] = open_clip.get_tokenizer(name)
         self.preprocess: Callable[[Image.Image], Any] = preprocess
         """PIL image to float[3, S, S], as the model was trained."""
+        size = model.visual.image_size
+        self.side = max(size) if isinstance(size, tuple | list) else size
+        """S, pixels."""
 
     def scores(self, images: Sequence[Any], captions: Sequence[str]) -> list[float]:
         """Cosine per pair of a preprocessed image float[3, S, S] and a caption; rounded to four decimals."""

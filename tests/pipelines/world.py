@@ -22,8 +22,8 @@ from schemas.spec import CorpusSpec
 SIDE, GRID, CODES = 32, 4, 64
 
 
-def make_model(folder: Path) -> Path:
-    """A Janus folder with what a corpus needs: config, byte tokenizer, VQ weights. 32-px images, 16 tokens each."""
+def make_model(folder: Path, *, side: int = SIDE, grid: int = GRID) -> Path:
+    """A Janus folder with what a corpus needs: config, byte tokenizer, VQ weights. Images of grid * grid tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -34,10 +34,10 @@ def make_model(folder: Path) -> Path:
             vocab_size=264, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
         ),
         vision=JanusVisionConfig(
-            hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=SIDE, patch_size=SIDE // GRID
+            hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=side, patch_size=side // grid
         ),
         vq=JanusVQVAEConfig(
-            architecture=PATCH_VQ, patch_size=SIDE // GRID, num_patches=GRID, embed_dim=8, num_embeddings=CODES,
+            architecture=PATCH_VQ, patch_size=side // grid, num_patches=grid, embed_dim=8, num_embeddings=CODES,
             base_channels=32, latent_channels=32,
         ),
         image_token_id=tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS["image_token"]),
