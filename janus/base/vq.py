@@ -33,7 +33,7 @@ def fit_vq(pictures: np.ndarray, config: JanusVQVAEConfig, seed: int) -> PatchVQ
 
     _set_encoder(model, patches)
     latents = F.normalize(model.encoder(patches), dim=-1)
-    codebook = latents[_spread_out(latents, config.num_embeddings, generator)]
+    codebook = latents[_farthest(latents, config.num_embeddings)]
     for _ in range(_ROUNDS):
         codes = (latents @ codebook.T).argmax(1)
         sums = torch.zeros_like(codebook).index_add_(0, codes, latents)
@@ -58,11 +58,11 @@ def _set_encoder(model: PatchVQ, patches: torch.Tensor) -> None:
     model.encoder.bias.copy_(torch.cat([-components @ mean, torch.ones(1)]))
 
 
-def _spread_out(latents: torch.Tensor, count: int, generator: torch.Generator) -> list[int]:
-    """k-means++: each next one is drawn by its squared distance to those chosen so far."""
-    chosen = [int(torch.randint(len(latents), (), generator=generator))]
+def _farthest(latents: torch.Tensor, count: int) -> list[int]:
+    """Farthest-first: each next one is the latent farthest from those chosen so far, so every kind of patch has one."""
+    chosen = [0]
     distance = torch.full((len(latents),), float("inf"))
     for _ in range(count - 1):
-        distance = torch.minimum(distance, (2 - 2 * latents @ latents[chosen[-1]]).clamp(min=0))
-        chosen.append(int(torch.multinomial(distance + 1e-12, 1, generator=generator)))
+        distance = torch.minimum(distance, 2 - 2 * latents @ latents[chosen[-1]])
+        chosen.append(int(distance.argmax()))
     return chosen

@@ -5,7 +5,7 @@
 | janus-1.3b   | 24 layers x 2048, 16 heads     | 384   | 576 of 16k | 2,076,636,811 |
 | janus-pro-1b | the same shape                 | 384   | 576 of 16k | 2,076,636,811 |
 | janus-pro-7b | 30 layers x 4096, 32 heads     | 384   | 576 of 16k | 7,407,773,323 |
-| tiny         | 4 layers x 128, 2 heads        | 64    | 16 of 400  | trains on CPU |
+| tiny         | 4 layers x 128, 2 heads        | 64    | 16 of 364  | trains on CPU |
 
 Shapes: paper, section 4.1; Janus-Pro report, table 1; DeepSeek's published config.json files.
 """
@@ -83,7 +83,7 @@ PRESETS = {
                 "patch_size": 16,
                 "num_patches": 4,
                 "embed_dim": 32,
-                "num_embeddings": 400,
+                "num_embeddings": 364,
             },
             vocab_size=0,
             style="janus",

@@ -14,7 +14,7 @@ _GREYS = {"dark": (70, 70), "light": (195, 195), "checkered": (115, 145)}
 """Grey values of the two kinds of tile of a ground."""
 _TILE = 8
 """Side of a tile, pixels: a divisor of the patch, so every patch of a ground looks the same."""
-_SHADE = 3.0
+_SHADE = 1.5
 """Grey levels the light adds on one side of the picture and takes on the other."""
 
 
