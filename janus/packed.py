@@ -64,7 +64,9 @@ class PackedBatch:
 
     def label_counts(self) -> torch.Tensor:
         """int64[NUM_TASKS]: supervised tokens per task (text labels by their task, codes as generation)."""
-        counts = torch.bincount(self.text_label_tasks, minlength=NUM_TASKS)
+        # Not bincount, which makes the host wait for the GPU.
+        counts = self.text_labels.new_zeros(NUM_TASKS)
+        counts.index_add_(0, self.text_label_tasks, torch.ones_like(self.text_label_tasks))
         counts[TASK_IDS["generation"]] += self.codes.numel()
         return counts
 

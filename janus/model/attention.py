@@ -14,12 +14,13 @@ Without `packing` (generation with a cache) the layer behaves as `sdpa` does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -32,7 +33,7 @@ UNSUPPORTED = ("softcap", "s_aux", "position_bias")
 """Attention variants of some LLMs that have no packed form here; asking for one raises instead of being ignored."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Packing:
     """Where the documents of B packs of L tokens lie."""
 
@@ -40,11 +41,12 @@ class Packing:
     """int32[D]: tokens of each document, in order; they sum to B*L and none crosses a multiple of L."""
     row_length: int
     """L."""
+    boundaries: torch.Tensor = field(init=False)
+    """int32[D+1]: flat position at which each document starts, and the end."""
 
-    @cached_property
-    def boundaries(self) -> torch.Tensor:
-        """int32[D+1]: flat position at which each document starts, and the end."""
-        return F.pad(self.lengths.cumsum(0, dtype=torch.int32), (1, 0))
+    def __post_init__(self) -> None:
+        """Find the boundaries once, before the layers (which may be compiled) ask for them."""
+        self.boundaries = F.pad(self.lengths.cumsum(0, dtype=torch.int32), (1, 0))
 
     @property
     def mask(self) -> torch.Tensor:
@@ -153,18 +155,20 @@ def _flash(
     # The longest document is at most a pack, known without asking the GPU (which would stall it every batch).
     longest = packing.row_length
     back = -1 if sliding_window is None else sliding_window - 1
-    return varlen_attn(
-        query,
-        key,
-        value,
-        packing.boundaries,
-        packing.boundaries,
-        longest,
-        longest,
-        scale=scaling,
-        window_size=(back, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+    # Not cuDNN, which plans anew for every number of documents, and that differs from batch to batch.
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        return varlen_attn(
+            query,
+            key,
+            value,
+            packing.boundaries,
+            packing.boundaries,
+            longest,
+            longest,
+            scale=scaling,
+            window_size=(back, 0),
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
 
 
 def _grouped(
