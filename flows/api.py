@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flows import lifeline
+from janus.cli import UserError
 
-STARTUP_S = 90.0
-"""Longest time a server may take to answer; the first start creates the database."""
+STARTUP_S = 300.0
+"""Longest time a server may take to answer: 5 s on an idle machine, 15 s to create the database at first, more under
+load."""
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -41,7 +43,7 @@ def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
         home: folder of the private server: its database, stored results and log.
 
     Raises:
-        RuntimeError: from the yielded function, if the server does not answer; the message names its log.
+        UserError: from the yielded function, if the server does not answer; the message names its log.
     """
     os.environ.update(QUIET)
     if os.environ.get("PREFECT_API_URL"):
@@ -87,4 +89,4 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
             return
         time.sleep(0.1)
     what = "did not answer" if server.poll() is None else f"ended with exit code {server.returncode}"
-    raise RuntimeError(f"the private Prefect server {what}; its output is in {log}")
+    raise UserError(f"the private Prefect server {what}; its output is in {log}")

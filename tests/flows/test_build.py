@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Running
+
+from flows.build import build_stage1_corpus, build_stage2_corpus, refresh_corpora
+from flows.zombies import corpus_tag
+from pipelines.build import build as build_directly
+from schemas.manifest import load_snapshot
+from schemas.spec import Operations, load_spec
+from tests.pipelines.world import contents, image_folder
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture
+def arguments(spec: Path, photos: Path, tiny_janus: Path, tmp_path: Path) -> dict[str, Any]:
+    variables = {"photos": str(photos), "janus": str(tiny_janus)}
+    return {"spec": str(spec), "out": str(tmp_path / "corpora"), "variables": variables}
+
+
+def last_run(flow: str) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(
+            flow_filter={"name": {"any_": [flow]}},  # type: ignore[arg-type]
+            sort=FlowRunSort.START_TIME_DESC,
+            limit=1,
+        )
+    return found[0]
+
+
+def test_a_flow_makes_what_the_pipeline_makes_and_a_second_run_makes_nothing(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    name = build_stage2_corpus(**arguments)
+    corpus = tmp_path / "corpora" / "photos"
+    snapshot = load_snapshot(corpus)
+    assert snapshot.name == name
+    assert snapshot.funnel["photos"] == {"rows": 12, "kept": 10, "too_small": 1, "missing_file": 1}
+    build_directly(load_spec(arguments["spec"], arguments["variables"]), tmp_path / "direct", Operations())
+    assert contents(corpus) == contents(tmp_path / "direct")
+
+    times = {path: path.stat().st_mtime_ns for path in corpus.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert build_stage2_corpus(**arguments) == name
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert last_run("build-stage2-corpus").tags == [corpus_tag(str(corpus))]
+
+
+def artifacts(run: FlowRun) -> dict[str, Any]:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter.model_validate({"flow_run_id": {"any_": [str(run.id)]}}), limit=50
+        )
+    return {str(artifact.key): artifact for artifact in found}
+
+
+def test_the_run_shows_its_funnel_pictures_and_progress(arguments: dict[str, Any]) -> None:
+    import json
+
+    build_stage2_corpus(**arguments)
+    shown = artifacts(last_run("build-stage2-corpus"))
+    rows = {row["what"]: row["rows"] for row in json.loads(shown["photos-funnel"].data)}
+    assert rows == {"in": 12, "kept": 10, "dropped: too_small": 1, "failed: missing_file": 1}
+    assert shown["photos-samples"].data.startswith("data:image/jpeg;base64,")
+    steps = ("plan", "download", "measure", "decide", "tokenize")
+    assert {step: shown[f"photos-{step}"].data for step in steps} == dict.fromkeys(steps, 100.0)
+    assert "photos-scores" not in shown  # nothing was scored
+
+
+def test_a_spec_of_another_stage_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="stage = 2; run the flow build-stage2-corpus"):
+        build_stage1_corpus(**arguments)
+    assert last_run("build-stage1-corpus").state_name == "Failed"
+
+
+@pytest.fixture
+def dead_run(tmp_path: Path) -> Iterator[uuid.UUID]:
+    """A run on the corpus that is Running, though no process works on it: one that was killed."""
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(build_stage2_corpus, tags=[corpus_tag(str(tmp_path / "corpora" / "photos"))])
+        client.set_flow_run_state(run.id, Running(), force=True)
+        elsewhere = client.create_flow_run(build_stage2_corpus, tags=[corpus_tag(str(tmp_path / "other"))])
+        client.set_flow_run_state(elsewhere.id, Running(), force=True)
+        yield run.id
+        assert client.read_flow_run(elsewhere.id).state_name == "Running"  # another corpus: not ours to judge
+
+
+def test_a_killed_run_is_marked_as_crashed_by_the_next(dead_run: uuid.UUID, arguments: dict[str, Any]) -> None:
+    build_stage2_corpus(**arguments)
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(dead_run)
+    assert found.state is not None
+    assert found.state.name == "Crashed"
+    assert "holds the lock" in str(found.state.message)
+    assert last_run("build-stage2-corpus").state_name == "Completed"
+
+
+def test_refresh_processes_new_rows_only_and_keeps_the_newest_snapshots(
+    arguments: dict[str, Any], photos: Path, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpora" / "photos"
+    first = build_stage2_corpus(**arguments)
+    old = load_snapshot(corpus)
+    lines = (photos / "captions.jsonl").read_text()
+    names = []
+    for number in (20, 21):
+        image_folder(photos, [number])
+        lines += (photos / "captions.jsonl").read_text()
+        (photos / "captions.jsonl").write_text(lines)
+        refresh = {**arguments, "specs": [arguments["spec"]], "keep_last": 2}
+        del refresh["spec"]
+        names += refresh_corpora(**refresh)
+    newest = load_snapshot(corpus)
+    assert (newest.number, newest.parent, newest.name) == (3, names[0], names[1])
+    assert newest.funnel["photos"]["kept"] == 12
+    assert {shard.path for shard in old.shards} < {shard.path for shard in newest.shards}
+    assert [shard.rows for shard in newest.shards if shard.generation == 3] == [1]
+    kept = sorted(path.stem for path in (corpus / "snapshots").glob("*.json"))
+    assert kept == sorted(names)
+    assert first not in kept
+
+
+def test_refresh_goes_on_after_a_corpus_that_fails(arguments: dict[str, Any], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text(
+        Path(arguments["spec"]).read_text().replace('"photos"', '"broken"', 1).replace("{photos}", "/nowhere")
+    )
+    with pytest.raises(ValueError, match=r"broken\.toml: .*nowhere"):
+        refresh_corpora([str(broken), arguments["spec"]], arguments["out"], arguments["variables"])
+    assert load_snapshot(tmp_path / "corpora" / "photos").rows() == 10
+    assert last_run("refresh-corpora").state_name == "Failed"
