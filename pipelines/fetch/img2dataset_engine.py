@@ -35,8 +35,14 @@ from pipelines.fetch.transport import Transport
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
 
-START_S = 600.0
-"""Longest start: the child and each of its processes import torch, wandb and albumentations, on a busy machine too."""
+IDLE_S = 60.0
+WORK_S = 2.0
+"""Hung is who uses less than WORK_S of processor time in IDLE_S and a deadline. Starting takes more: each of its
+processes imports torch, wandb and albumentations, and workers are replaced every five shards."""
+SHARD_S = 900.0
+"""Hung is also who finishes no shard for so long, however busy (an endless body)."""
+MEMORY = 4 << 30
+"""Bytes that each of its processes may use, besides the images: it reads bodies whole, however large."""
 FIRST_WAIT_S = 0.5
 
 _log = logging.getLogger(__name__)
@@ -154,25 +160,32 @@ class Img2datasetFetcher:
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         return {
             **environment,
-            RULES: json.dumps({name.lower(): place for name, place in self._operations.resolve.items()}),
+            RULES: json.dumps({"resolve": self._operations.resolve, "memory": self._memory()}),
             "NO_ALBUMENTATIONS_UPDATE": "1",
             "WANDB_MODE": "disabled",
         }
 
+    def _memory(self) -> int:
+        # It holds up to two images per thread.
+        return MEMORY + 2 * self._operations.connections * self._limits.max_bytes
+
     def _watch(self, child: subprocess.Popen[bytes], output: Path, shards: int) -> bool:
         """Wait for the shards, or for the child to end. Returns True if it made no progress for too long."""
-        patience = self._limits.deadline_s + 10
-        done = 0
-        end = time.monotonic() + START_S + patience
+        finished, worked = 0, 0.0
+        last_shard = last_work = time.monotonic()
         while child.poll() is None:
-            finished = len(list(output.glob("*_stats.json")))
-            if finished == shards:  # its logger would take seconds more
+            now = time.monotonic()
+            found, used = len(list(output.glob("*_stats.json"))), _processor_seconds(child.pid)
+            if found == shards:  # its logger would take seconds more
                 return False
-            if finished > done:
-                done, end = finished, time.monotonic() + patience
-            if time.monotonic() > end:
+            if found > finished:
+                finished, last_shard = found, now
+            if used > worked + WORK_S:
+                worked, last_work = used, now
+            idle = now - max(last_shard, last_work)
+            if idle > IDLE_S + self._limits.deadline_s or now - last_shard > SHARD_S:
                 return True
-            time.sleep(0.1)
+            time.sleep(0.2)
         return False
 
     def _results(
@@ -224,6 +237,22 @@ def classify(message: str) -> tuple[Outcome, int | None]:
         if re.search(pattern, message, re.IGNORECASE):
             return outcome, number
     return (outcome_of_status(number), number) if number else (Outcome.ENGINE_ERROR, None)
+
+
+def _processor_seconds(group: int) -> float:
+    """Processor time that the processes of a group have used, as far as they live (Linux).
+
+    Elsewhere the clock, so that the group always seems to work and only SHARD_S holds.
+    """
+    if not Path("/proc/self/stat").is_file():
+        return time.monotonic()
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            fields = stat.read_text().rpartition(")")[2].split()  # from the third field on: state, ppid, pgrp ...
+            if int(fields[2]) == group:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

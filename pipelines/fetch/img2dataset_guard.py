@@ -1,6 +1,6 @@
 """What must hold in every process of img2dataset, done on import if the environment marks it as one.
 
-- It ends when the process that started it ends.
+- It ends when the process that started it ends, and cannot take more than its share of memory.
 - Every connection, also one after a redirect, goes to a public address or to an override (as pipelines/fetch/address.py
   has it): names are resolved here, and what is checked is what is connected to.
 """
@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 from typing import Any
 
 from pipelines.fetch.address import is_public
 from pipelines.lifeline import Lifeline
 
-RULES = "JANUS_FORGE_RESOLVE"
-"""Environment variable with the host overrides, as JSON. It also marks the processes to guard."""
+RULES = "JANUS_FORGE_FETCH"
+"""Environment variable with host overrides and bytes of memory, as JSON. It also marks the processes to guard."""
 FORBIDDEN = "forbidden_address"
 """How a refused connection reads in img2dataset's error messages."""
 
 
 def guard_connections(overrides: dict[str, str]) -> None:
     """Let this process connect to public addresses and overrides only."""
+    places = {name.lower(): place for name, place in overrides.items()}
     resolve = socket.getaddrinfo
 
     def checked(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
-        place = overrides.get(f"{host}:{port}".lower())
+        place = places.get(f"{host}:{port}".lower())
         if place is not None:
             address, _, number = place.rpartition(":")
             return resolve(address.strip("[]"), int(number), *args, **kwargs)
@@ -39,5 +41,7 @@ def guard_connections(overrides: dict[str, str]) -> None:
 
 
 if RULES in os.environ:
+    _rules = json.loads(os.environ[RULES])
     Lifeline(os.getppid(), socket.gethostname()).hold()
-    guard_connections(json.loads(os.environ[RULES]))
+    resource.setrlimit(resource.RLIMIT_DATA, (_rules["memory"], _rules["memory"]))
+    guard_connections(_rules["resolve"])
