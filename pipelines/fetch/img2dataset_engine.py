@@ -160,7 +160,7 @@ class Img2datasetFetcher:
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         return {
             **environment,
-            RULES: json.dumps({"resolve": self._operations.resolve, "memory": self._memory()}),
+            RULES: json.dumps({"resolve": self._operations.resolve, "memory": self._memory(), "build": os.getpid()}),
             "NO_ALBUMENTATIONS_UPDATE": "1",
             "WANDB_MODE": "disabled",
         }

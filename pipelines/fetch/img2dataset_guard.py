@@ -1,6 +1,7 @@
 """What must hold in every process of img2dataset, done on import if the environment marks it as one.
 
-- It ends when the process that started it ends, and cannot take more than its share of memory.
+- It ends when the build ends (its own parent may be gone before this is read), and cannot take more than its share of
+  memory.
 - Every connection, also one after a redirect, goes to a public address or to an override (as pipelines/fetch/address.py
   has it): names are resolved here, and what is checked is what is connected to.
 """
@@ -17,7 +18,7 @@ from pipelines.fetch.address import is_public
 from pipelines.lifeline import Lifeline
 
 RULES = "JANUS_FORGE_FETCH"
-"""Environment variable with host overrides and bytes of memory, as JSON. It also marks the processes to guard."""
+"""Environment variable with host overrides, bytes of memory and the build's process, as JSON. It marks the processes to guard."""
 FORBIDDEN = "forbidden_address"
 """How a refused connection reads in img2dataset's error messages."""
 
@@ -42,6 +43,6 @@ def guard_connections(overrides: dict[str, str]) -> None:
 
 if RULES in os.environ:
     _rules = json.loads(os.environ[RULES])
-    Lifeline(os.getppid(), socket.gethostname()).hold()
+    Lifeline(_rules["build"], socket.gethostname()).hold()
     resource.setrlimit(resource.RLIMIT_DATA, (_rules["memory"], _rules["memory"]))
     guard_connections(_rules["resolve"])
