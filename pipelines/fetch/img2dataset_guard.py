@@ -18,7 +18,7 @@ from pipelines.fetch.address import is_public
 from pipelines.lifeline import Lifeline
 
 RULES = "JANUS_FORGE_FETCH"
-"""Environment variable that marks the processes to guard: JSON of host overrides, bytes of memory, process of the build."""
+"""Environment variable that marks the processes to guard: JSON with resolve, memory (bytes) and build (process)."""
 FORBIDDEN = "forbidden_address"
 """How a refused connection reads in img2dataset's error messages."""
 
