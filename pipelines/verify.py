@@ -8,19 +8,20 @@ delete what the line names and build again (a shard that is still referenced com
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import tyro
 
 from janus.cli import parse, run
 from pipelines import ledger
-from pipelines.shardio import ShardError
+from pipelines.shardio import ShardError, uid_array
 from pipelines.steps.collect_garbage import snapshot_names
-from pipelines.steps.plan import uid_array
 from schemas.layers import LAYERS
 from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, load_snapshot
 from schemas.reasons import Drop, Outcome
@@ -42,7 +43,8 @@ class _Corpus:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifests: dict[str, ShardManifest] = {}
-        self.uids: dict[str, np.ndarray] = {}
+        self.uids: dict[str, str] = {}
+        """Digest of the uid column, in row order."""
         self.bytes = 0
 
     def read(self, path: str) -> Iterator[str]:
@@ -55,16 +57,24 @@ class _Corpus:
             return
         self.bytes += manifest.bytes
         self.manifests[path] = manifest
-        self.uids[path] = uid_array(table.column("uid"))
+        uids = uid_array(table.column("uid"))
+        self.uids[path] = hashlib.sha256(uids.tobytes()).hexdigest()
         if table.num_rows != manifest.rows:
             yield f"{path}: holds {table.num_rows} rows, its manifest says {manifest.rows}"
-        uids = self.uids[path]
         if (uids[1:] < uids[:-1]).any():
             yield f"{path}: rows are not sorted by uid"
         counts = _counts(manifest.layer, table)
         kept = {name: manifest.counts.get(name, 0) for name in counts}
         if counts != kept:
             yield f"{path}: counted {counts}, its manifest says {kept}"
+
+    def kept_only(self, train: str, decision: str) -> bool:
+        """Whether every row of a train shard is kept by its decision shard. Both were verified before."""
+        uids, table = (
+            pa.ipc.open_file(pa.memory_map(str(self.folder / path))).read_all() for path in (train, decision)
+        )
+        kept = table.filter((pc.field("outcome") == Outcome.OK.value) & pc.field("reason").is_null())
+        return bool(np.isin(uid_array(uids.column("uid")), uid_array(kept.column("uid"))).all())
 
 
 def _counts(layer: str, table: pa.Table) -> dict[str, int]:
@@ -155,10 +165,10 @@ def _check_entry(entry: SnapshotShard, shards: _Corpus) -> Iterator[str]:
     for layer, manifest in found.items():
         if (total := sum(manifest.counts.values())) != rows.rows:
             yield f"{paths[layer]}: accounts for {total} of {rows.rows} rows"
-        uids, all_uids = shards.uids[paths[layer]], shards.uids[paths["rows"]]
-        same = np.isin(uids, all_uids).all() if layer == "train" else np.array_equal(uids, all_uids)
-        if not same:
+        if layer != "train" and shards.uids[paths[layer]] != shards.uids[paths["rows"]]:
             yield f"{paths[layer]}: its rows are not those of {paths['rows']}"
+    if "train" in found and "decision" in found and not shards.kept_only(paths["train"], paths["decision"]):
+        yield f"{paths['train']}: holds rows that {paths['decision']} does not keep"
 
 
 @dataclass

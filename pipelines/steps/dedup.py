@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import ledger
+from pipelines.shardio import uid_array
 from pipelines.steps.filters import Gate, judge, passes
-from pipelines.steps.plan import uid_array
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Task
 from schemas.spec import Dedup, Filters

@@ -36,7 +36,7 @@ def pick_device(wanted: str, *, cpu_batch: int, cuda_batch: int) -> Device:
 def single_thread() -> Iterator[None]:
     """Run torch's CPU kernels on one thread, so that sums are taken in one order for any number of workers.
 
-    Called around each shard and not once per process: the setting belongs to the thread that makes it.
+    Used around each batch and not once per process: the setting belongs to the thread that makes it.
     """
     import torch
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines.steps.plan import uid_array
+from pipelines.shardio import uid_array
 from schemas.reasons import Drop, Outcome
 from schemas.spec import Filters
 

@@ -18,7 +18,7 @@ from janus.images import ImageProblem, inspect, load_rgb
 from pipelines import ledger
 from pipelines.shardio import ShardWriter
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
-from pipelines.steps.device import Device, pick_device, single_thread
+from pipelines.steps.device import Device, pick_device
 from pipelines.steps.phash import phash
 from pipelines.steps.prefetch import chunks, ordered_map
 from pipelines.steps.scorer import CaptionScorer, check, fingerprint
@@ -96,15 +96,12 @@ class MeasureStep:
         measured = ordered_map(
             lambda row: measure_row(row, self.limits, loaded), rows, threads=device.threads, ahead=2 * device.batch
         )
-        with single_thread():
-            for chunk in chunks(measured, device.batch):
-                pairs = [item for item in chunk if item.pixels is not None]
-                scores = iter(
-                    self.loaded.scores([p.pixels for p in pairs], [p.caption for p in pairs]) if pairs else ()
-                )
-                for item in chunk:
-                    score = None if item.pixels is None else next(scores)
-                    yield {**item.signals, "caption_score": score}
+        for chunk in chunks(measured, device.batch):
+            pairs = [item for item in chunk if item.pixels is not None]
+            scores = iter(loaded.scores([p.pixels for p in pairs], [p.caption for p in pairs]) if pairs else ())
+            for item in chunk:
+                score = None if item.pixels is None else next(scores)
+                yield {**item.signals, "caption_score": score}
 
 
 def measure_row(row: dict[str, Any], limits: Limits, scorer: CaptionScorer | None = None) -> Measured:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import ledger
-from pipelines.shardio import write_table
+from pipelines.shardio import uid_array, write_table
 from pipelines.sources import read_source
 from pipelines.steps.context import Build, Shard
 from pipelines.steps.prefetch import chunks
@@ -131,15 +131,6 @@ def known_uids(corpus: Path, paths: Sequence[str]) -> np.ndarray:
         _, reader = ledger.open_input(corpus, path)
         parts.append(uid_array(reader.table(["uid"]).column("uid")))
     return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype="S16")
-
-
-def uid_array(column: pa.ChunkedArray) -> np.ndarray:
-    """A uid column as bytes16[N]. Compares as the bytes do: at one fixed width numpy's zero padding is harmless."""
-    if not len(column):
-        return np.empty(0, dtype="S16")
-    array = column.combine_chunks()
-    start = array.offset * 16
-    return np.frombuffer(array.buffers()[1], dtype="S16", offset=start, count=len(array))
 
 
 def plan(build: Build) -> list[Shard]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.steps.device import Device
+from pipelines.steps.device import Device, single_thread
 from schemas.digest import digest, file_sha256
 from schemas.spec import Scorer
 
@@ -76,9 +76,10 @@ class CaptionScorer:
         """Cosine per pair of a preprocessed image float[3, S, S] and a caption; rounded to four decimals."""
         import torch
 
-        pixels = torch.stack(list(images)).to(self._device, non_blocking=True)
-        tokens = self._tokenize(list(captions)).to(self._device, non_blocking=True)
-        image = self._model.encode_image(pixels, normalize=True)
-        text = self._model.encode_text(tokens, normalize=True)
-        cosines = (image.float() * text.float()).sum(dim=-1)
+        with single_thread():
+            pixels = torch.stack(list(images)).to(self._device, non_blocking=True)
+            tokens = self._tokenize(list(captions)).to(self._device, non_blocking=True)
+            image = self._model.encode_image(pixels, normalize=True)
+            text = self._model.encode_text(tokens, normalize=True)
+            cosines = (image.float() * text.float()).sum(dim=-1)
         return [round(value, DECIMALS) for value in cosines.tolist()]

@@ -1,17 +1,20 @@
 """Tokenize: rows ready to train on (DESIGN D6): token ids, loss mask, VQ codes, SigLIP input.
 
 Kept rows are taken in order, decoded ahead of the device, and their generated images encoded in batches that fill it.
+Rows that an earlier train shard already has, made from the same raw shard in the same way (before a threshold changed,
+say), are copied from there.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from janus.images import ImageProblem, load_rgb
 from pipelines import ledger
@@ -19,7 +22,7 @@ from pipelines.shardio import ShardWriter
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
 from pipelines.steps.device import Device, pick_device, single_thread
 from pipelines.steps.prefetch import chunks, ordered_map
-from schemas.manifest import Fingerprints
+from schemas.manifest import Fingerprints, ShardManifest
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Message, Task
 from schemas.spec import Limits, Source, Tokenize
@@ -34,15 +37,42 @@ class Prepared:
     """A kept row on its way to the device."""
 
     row: dict[str, Any] | None
-    """Columns of the train layer, codes left out; None if the row is dropped here."""
+    """Columns of the train layer; None if the row is dropped here."""
     reason: Drop = Drop.KEPT
     images: tuple[np.ndarray, ...] = ()
-    """Generated images still to be encoded: uint8[S, S, 3] each."""
+    """Generated images still to be encoded into the row's codes: uint8[S, S, 3] each."""
+
+
+@dataclass(frozen=True)
+class TokenizeWork:
+    """What is particular to one shard."""
+
+    template: Literal["plain", "describe", "chat"]
+    earlier: tuple[str, ...]
+    """Paths of train shards over the same raw shard, made with the same settings and models."""
+
+
+class Earlier:
+    """Rows of earlier train shards, by uid. Reads nothing but the uids until a row is asked for."""
+
+    def __init__(self, corpus: Path, paths: Sequence[str]) -> None:
+        self._places: dict[bytes, tuple[pa.Table, int]] = {}
+        for path in paths:
+            table = ledger.open_input(corpus, path)[1].table()
+            for index, uid in enumerate(table.column("uid").to_pylist()):
+                self._places[uid] = (table, index)
+
+    def get(self, uid: bytes) -> dict[str, Any] | None:
+        """The row as it was, or None."""
+        if uid not in self._places:
+            return None
+        table, index = self._places[uid]
+        return table.slice(index, 1).to_pylist()[0]
 
 
 @dataclass
 class TokenizeStep:
-    """Makes one train shard from a raw shard and its decisions; `work.extra` is the source's template."""
+    """Makes one train shard from a raw shard and its decisions; `work.extra` is a TokenizeWork."""
 
     corpus: Path
     model: str
@@ -82,20 +112,17 @@ class TokenizeStep:
             for outcome, reason in zip(table["outcome"].to_pylist(), table["reason"].to_pylist(), strict=True)
         ]
         prepared = ordered_map(
-            lambda row: self._prepare(row, shard.task, work.extra),
-            self._kept(shard, keep),
+            lambda row: row if isinstance(row, Prepared) else self._prepare(row, shard.task, work.extra.template),
+            self._kept(shard, keep, Earlier(self.corpus, work.extra.earlier)),
             threads=self.device.threads,
             ahead=2 * self.device.batch,
         )
-        with ShardWriter(self.corpus / work.output, "train") as writer, single_thread():
-            for chunk in chunks(prepared, self.device.batch):
-                codes = iter(self._encode([image for item in chunk for image in item.images]))
-                for item in chunk:
-                    counts[item.reason.value] += 1
-                    if item.row is not None:
-                        own = [next(codes) for _ in item.images]
-                        writer.write({**item.row, "codes": np.concatenate(own) if own else None})
-                advance(len(chunk))
+        with ShardWriter(self.corpus / work.output, "train") as writer:
+            for item in self._with_codes(prepared):
+                counts[item.reason.value] += 1
+                if item.row is not None:
+                    writer.write(item.row)
+                advance(1)
         assert writer.written is not None
         ledger.commit(
             self.corpus,
@@ -108,14 +135,16 @@ class TokenizeStep:
             counts=counts,
         )
 
-    def _kept(self, shard: Shard, keep: Sequence[bool]) -> Iterator[dict[str, Any]]:
+    def _kept(self, shard: Shard, keep: Sequence[bool], earlier: Earlier) -> Iterator[dict[str, Any] | Prepared]:
+        """The kept rows in order: as they are in the raw shard, or finished where an earlier train shard has them."""
         _, reader = ledger.open_input(self.corpus, shard.path("raw"))
         first = 0
         for batch in reader.batches():
-            wanted = np.flatnonzero(keep[first : first + batch.num_rows])
+            uids = batch.column("uid").to_pylist()
+            for index in np.flatnonzero(keep[first : first + batch.num_rows]).tolist():
+                row = earlier.get(uids[index])
+                yield Prepared(row) if row is not None else batch.slice(index, 1).to_pylist()[0]
             first += batch.num_rows
-            if len(wanted):
-                yield from batch.take(wanted).to_pylist()
 
     def _prepare(self, row: dict[str, Any], task: Task, template: Literal["plain", "describe", "chat"]) -> Prepared:
         from janus.model.templates import TemplateError, encode_sample
@@ -142,6 +171,7 @@ class TokenizeStep:
             "input_ids": ids,
             "loss_mask": np.array(encoded.loss_mask, dtype=bool),
             "short_ids": None if short is None else np.array(short, dtype=np.int32),
+            "codes": None,
             "pixels": None,
             "length": len(ids),
             "short_length": len(ids if short is None else short),
@@ -162,17 +192,42 @@ class TokenizeStep:
             np.ascontiguousarray(pixels), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444", fastdct=False
         )
 
+    def _with_codes(self, prepared: Iterable[Prepared]) -> Iterator[Prepared]:
+        """The same rows in the same order, each as soon as a batch with its images is full."""
+        assert self.device is not None
+        waiting: list[Prepared] = []
+        images: list[np.ndarray] = []
+        for item in prepared:
+            waiting.append(item)
+            images += item.images
+            if not images or len(images) >= self.device.batch:
+                yield from self._finished(waiting, images)
+                waiting, images = [], []
+        yield from self._finished(waiting, images)
+
+    def _finished(self, waiting: Sequence[Prepared], images: Sequence[np.ndarray]) -> Iterator[Prepared]:
+        codes = iter(self._encode(images))
+        for item in waiting:
+            if item.row is None or not item.images:
+                yield item
+            else:
+                yield Prepared({**item.row, "codes": np.concatenate([next(codes) for _ in item.images])})
+
     def _encode(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """VQ codes of images uint8[S, S, 3]: uint16[N_g] each."""
-        if not images:
-            return []
         import torch
 
         from janus.model.vq import encode_codes
 
         assert self.device is not None
-        pixels = self.processor.normalize(torch.from_numpy(np.stack(images)).to(self.device.name))
-        return list(encode_codes(self.vq, pixels).cpu().numpy().astype(np.uint16))
+        codes: list[np.ndarray] = []
+        for batch in chunks(images, self.device.batch):
+            # Always the same batch size: kernels are picked by shape, and another one could turn the last bit of a sum.
+            full = np.stack([*batch, *[batch[-1]] * (self.device.batch - len(batch))])
+            with single_thread():
+                pixels = self.processor.normalize(torch.from_numpy(full).to(self.device.name))
+                codes += list(encode_codes(self.vq, pixels)[: len(batch)].cpu().numpy().astype(np.uint16))
+        return codes
 
 
 def recipe(source: Source, limits: Limits, settings: Tokenize, fingerprints: Fingerprints) -> ledger.Recipe:
@@ -187,18 +242,24 @@ def recipe(source: Source, limits: Limits, settings: Tokenize, fingerprints: Fin
     return ledger.Recipe("train", VERSION, config, prints)
 
 
+def reusable(manifests: Sequence[ShardManifest], how: ledger.Recipe, raw: str) -> tuple[str, ...]:
+    """Paths of those train shards whose rows would come out the same again."""
+    same = (how.config_digest, how.fingerprints, raw)
+    found = (m for m in manifests if (m.config, m.fingerprints, m.inputs["raw"]) == same)
+    return tuple(ledger.path_of(manifest) for manifest in found)
+
+
 def tokenize(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     """Add the train layer."""
     spec = build.spec
-    works = [
-        LayerWork(
-            shard,
-            recipe(build.source(shard.source), spec.limits, spec.tokenize, build.fingerprints),
-            shard.inputs("raw", "decision"),
-            build.source(shard.source).template,
-        )
-        for shard in shards
-    ]
+    made = {source.name: ledger.manifests(build.corpus, "train", source.name) for source in spec.sources}
+    works = []
+    for shard in shards:
+        source = build.source(shard.source)
+        how = recipe(source, spec.limits, spec.tokenize, build.fingerprints)
+        earlier = reusable(made[source.name].get(shard.name, ()), how, shard.layers["raw"].sha256)
+        extra = TokenizeWork(source.template, earlier)
+        works.append(LayerWork(shard, how, shard.inputs("raw", "decision"), extra))
 
     def step() -> TokenizeStep:
         with_codes = any(source.task == "generation" for source in spec.sources)

@@ -395,3 +395,29 @@ def test_a_spec_that_cannot_work_is_one_line(model: Path, tmp_path: Path, settin
     with pytest.raises((ValueError, FileNotFoundError), match=says) as error:
         build(spec(model, [folder_source(photos)], **settings), tmp_path / "c", Operations())
     assert "\n" not in str(error.value)
+
+
+def test_a_loosened_threshold_encodes_only_the_rows_that_come_in(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.steps.tokenize import TokenizeStep
+
+    photos = image_folder(tmp_path / "photos", list(range(24)))
+    prepared: list[bytes] = []
+    prepare = TokenizeStep._prepare
+
+    def counting(self: TokenizeStep, row: dict[str, Any], *arguments: Any) -> Any:
+        prepared.append(row["uid"])
+        return prepare(self, row, *arguments)
+
+    monkeypatch.setattr(TokenizeStep, "_prepare", counting)
+    # "... the number 7." is a character shorter than "... the number 17."
+    strict = spec(model, [folder_source(photos)], filters={"min_chars": 50})
+    loose = spec(model, [folder_source(photos)])
+    build(strict, tmp_path / "c", Operations())
+    assert len(prepared) == 14
+    snapshot = build(loose, tmp_path / "c", Operations())
+    assert len(prepared) == len(set(prepared)) == 24, "10 more, and none twice"
+    build(loose, tmp_path / "fresh", Operations())
+    latest = load_snapshot(tmp_path / "fresh")
+    assert [(e.path, e.sha256) for e in snapshot.shards] == [(e.path, e.sha256) for e in latest.shards]

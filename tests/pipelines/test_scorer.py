@@ -90,15 +90,14 @@ def test_scores_are_cosines_and_thresholds_use_them(model: Path, scorer: dict[st
 
 
 def test_the_score_does_not_depend_on_the_batch(scorer: dict[str, str]) -> None:
-    from pipelines.steps.device import Device, single_thread
+    from pipelines.steps.device import Device
     from pipelines.steps.scorer import CaptionScorer
 
     loaded = CaptionScorer(Scorer(**scorer), Device("cpu", 16, 1))
     pixels = [loaded.preprocess(picture(n)) for n in range(9)]
     captions = [f"picture {n}" for n in range(9)]
-    with single_thread():
-        together = loaded.scores(pixels, captions)
-        alone = [loaded.scores([p], [c])[0] for p, c in zip(pixels, captions, strict=True)]
+    together = loaded.scores(pixels, captions)
+    alone = [loaded.scores([p], [c])[0] for p, c in zip(pixels, captions, strict=True)]
     assert together == alone
     assert all(value == round(value, 4) for value in together)
 
