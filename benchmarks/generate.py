@@ -24,7 +24,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import JanusForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
-from janus.model.device import placement
+from janus.model.device import cast, placement
 from janus.model.network import Janus
 from janus.model.noise import Settings
 from janus.model.parts import build
@@ -53,8 +53,7 @@ def make_model(preset: str, device: torch.device, dtype: torch.dtype) -> tuple[J
     torch.manual_seed(0)
     with device:
         model = build(config).eval()
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
+    cast(model, dtype)
     return model, Processor.from_config(config, tokenizer, style=PRESETS[preset].style)
 
 

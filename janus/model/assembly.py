@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from janus.model.device import cast
 from janus.model.network import MODULES, Janus
 from janus.model.parts import build
 from janus.model.presets import find_preset, preset_config
@@ -132,7 +133,7 @@ def assemble(
 
     dtype = _widest([part.tensors for part in (llm_part, vision_part) if part])
     for part in MODULES.keys() - {"vq"}:
-        _cast(model.get_submodule(MODULES[part]), dtype)
+        cast(model.get_submodule(MODULES[part]), dtype)
     card = [Origin(name, _size(model, path), *sources[name]) for name, path in MODULES.items()]
     processor = Processor.from_config(config, words, style=find_preset(preset).style)
     return Assembly(model.eval(), processor, card, _added(folder, words))
@@ -230,12 +231,6 @@ def _need_config(folder: Path) -> None:
 def _widest(parts: list[dict[str, torch.Tensor]]) -> torch.dtype:
     dtypes = {tensor.dtype for tensors in parts for tensor in tensors.values() if tensor.is_floating_point()}
     return torch.float32 if len(dtypes) != 1 else dtypes.pop()
-
-
-def _cast(module: nn.Module, dtype: torch.dtype) -> None:
-    """Parameters only: buffers such as rotary frequencies keep their precision."""
-    for parameter in module.parameters():
-        parameter.data = parameter.data.to(dtype)
 
 
 def _size(model: nn.Module, path: str) -> int:

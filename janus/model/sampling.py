@@ -51,7 +51,7 @@ def sample_images(
     top_k: int | None = None,
     top_p: float | None = None,
     seeds: Sequence[int],
-    batch_size: int = 64,
+    batch_size: int = 16,
     on_progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """uint8[N, S, S, 3]: one image per prompt. Arguments and errors as in `sample_codes`."""
@@ -89,7 +89,7 @@ def sample_codes(
     cfg_scale: float = 5.0,
     settings: Settings,
     seeds: Sequence[int],
-    batch_size: int = 64,
+    batch_size: int = 16,
     on_batch: Callable[[list[int], torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """VQ codes int64[N, N_g] on the CPU, one image per prompt.
@@ -102,7 +102,7 @@ def sample_codes(
     Args:
         cfg_scale: 1 means no guidance and no second row.
         seeds: one per prompt.
-        batch_size: images at once.
+        batch_size: images at once. The cache of a 1.3B model takes 0.3 GB per image with guidance in bf16.
         on_batch: called with the indices and codes int64[B, N_g] of each finished batch.
 
     Raises:

@@ -8,6 +8,7 @@ import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers.initialization import no_init_weights
 
+from janus.model.device import cast
 from janus.model.folder import write_janus
 from janus.model.network import Janus
 from janus.model.parts import build
@@ -44,4 +45,5 @@ def plain_copy(module: LossModule, world: World) -> Janus | None:
     with no_init_weights():
         copy = build(module.janus.config)
     copy.load_state_dict(tensors, assign=True)
-    return copy.to(device=world.device, dtype=torch.bfloat16).eval()
+    cast(copy, torch.bfloat16)
+    return copy.to(world.device).eval()

@@ -7,6 +7,7 @@ import torch
 from toy import toy_janus
 
 from janus.model.answering import answer
+from janus.model.device import cast
 from janus.model.noise import Settings
 from janus.model.sampling import sample_codes
 from schemas.sample import Message
@@ -27,7 +28,7 @@ def test_captured_steps_give_the_codes_of_the_cpu(scale: float) -> None:
 
 def test_in_bf16_an_image_does_not_depend_on_its_batch() -> None:
     model, processor = toy_janus()
-    model = model.to("cuda", torch.bfloat16)
+    cast(model.cuda(), torch.bfloat16)
     together = sample_codes(model, processor, PROMPTS, settings=Settings(), seeds=[1, 2, 3, 4], batch_size=4)
     for index, prompt in enumerate(PROMPTS):
         alone = sample_codes(model, processor, [prompt], settings=Settings(), seeds=[index + 1], batch_size=4)
