@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import Message
-from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
 
 from janus.images import ImageProblem, inspect
 from pipelines.fetch.address import Resolver, Target, parse, redirected
+from pipelines.fetch.dates import header_date
 from pipelines.fetch.hosts import HostQueue
 from pipelines.fetch.optout import opted_out
 from pipelines.fetch.policies import Policies
@@ -170,12 +170,7 @@ class BuiltinFetcher:
 def retry_after(headers: Message, now: datetime | None = None) -> float | None:
     """Seconds of a Retry-After header, which holds a number or a date; None without one that makes sense."""
     value = headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+    moment = header_date(value)
+    return None if moment is None else max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())

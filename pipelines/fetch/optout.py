@@ -19,7 +19,8 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.message import Message
-from email.utils import parsedate_to_datetime
+
+from pipelines.fetch.dates import header_date
 
 OPT_OUT = frozenset({"noai", "noimageai", "noml", "noindex", "noimageindex", "none"})
 _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
@@ -62,13 +63,5 @@ def directives(header: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _past(date: str, now: datetime | None) -> bool:
-    try:
-        moment = parsedate_to_datetime(date)
-    except ValueError:
-        try:
-            moment = datetime.fromisoformat(date)
-        except ValueError:
-            return False
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment <= (now or datetime.now(UTC))
+    moment = header_date(date)
+    return moment is not None and moment <= (now or datetime.now(UTC))

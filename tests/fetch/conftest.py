@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hostile import Hostile
+
+from tests.fetch.hostile import Hostile
 
 
 @pytest.fixture(scope="module")

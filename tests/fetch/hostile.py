@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
 
-from pictures import PICTURES, bomb
+from tests.pictures import PICTURES, bomb
 
 PHOTO = PICTURES["photo.jpg"]
 HOSTS = (

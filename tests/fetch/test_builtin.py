@@ -13,11 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from hostile import PHOTO, Hostile
 
 from pipelines.fetch.builtin import BuiltinFetcher, retry_after
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
+from tests.fetch.hostile import PHOTO, Hostile
 
 
 def fetcher(server: Hostile, **operations: object) -> BuiltinFetcher:
@@ -87,6 +87,9 @@ def test_attempts_wait_longer_each_time(server: Hostile) -> None:
         ("Thu, 01 Jan 2026 00:01:00 GMT", 60.0),
         ("Thu, 01 Jan 2015 00:01:00 GMT", 0.0),
         ("soon", None),
+        ("²", None),
+        ("9" * 400, float("inf")),
+        ("Mon, 99999999999 Jan 2020 00:00:00 GMT", None),
         ("-3", None),
         ("", None),
     ],

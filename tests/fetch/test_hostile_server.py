@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from hostile import PHOTO, ROBOTS_TAGS, ROBOTS_TAGS_ALLOWING, Hostile
-from pictures import PICTURES
 
 from pipelines.fetch import Fetched
 from pipelines.fetch.builtin import BuiltinFetcher
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
+from tests.fetch.hostile import PHOTO, ROBOTS_TAGS, ROBOTS_TAGS_ALLOWING, Hostile
+from tests.pictures import PICTURES
 
 LIMITS = Limits(max_bytes=1 << 20, max_pixels=1_000_000, deadline_s=20, redirects=5)
 SHORT = LIMITS.model_copy(update={"deadline_s": 1})

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from email.message import Message
 
 import pytest
-from hostile import ROBOTS_TAGS, ROBOTS_TAGS_ALLOWING
 
 from pipelines.fetch.optout import directives, opted_out, product
+from tests.fetch.hostile import ROBOTS_TAGS, ROBOTS_TAGS_ALLOWING
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from hostile import Hostile
 
 from pipelines.fetch import Fetched
 from pipelines.fetch import policies as module
@@ -13,6 +12,7 @@ from pipelines.fetch.builtin import BuiltinFetcher
 from pipelines.fetch.policies import matches, tdm_rules
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
+from tests.fetch.hostile import Hostile
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import HEIGHT, PICTURES, WIDTH, animated, bomb, deep, encoded, quadrants, turned
 from PIL import Image, ImageCms
 
 from janus.image_headers import exif_orientation, split_jpeg
 from janus.images import MAX_FRAMES, ImageFacts, ImageProblem, inspect, load_rgb
 from schemas.reasons import Outcome
+from tests.pictures import HEIGHT, PICTURES, WIDTH, animated, bomb, deep, encoded, quadrants, turned
 
 CAP = 1_000_000
 

@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from pictures import PICTURES
 
 from pipelines.sources import SourceError, formats, read_source
 from pipelines.sources.shapes import PARTS
 from schemas.spec import Source
+from tests.pictures import PICTURES
 
 
 def test_every_format_of_the_documentation_is_there() -> None:

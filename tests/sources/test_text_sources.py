@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictures import PICTURES
 
 from pipelines.sources import SourceError
 from pipelines.sources.refs import read_image_bytes
 from pipelines.sources.text import cut
+from tests.pictures import PICTURES
 
 PHOTO = PICTURES["photo.jpg"]
 
