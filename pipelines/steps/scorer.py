@@ -56,6 +56,8 @@ class CaptionScorer:
     def __init__(self, scorer: Scorer, device: Device) -> None:
         import open_clip
 
+        import janus.model.clip_tower  # noqa: F401  (makes the tiny preset's image tower known to timm)
+
         name = scorer.model
         if name.endswith(".json"):
             open_clip.add_model_config(name)
