@@ -122,9 +122,9 @@ def funnel_tables(corpora: Mapping[str, Sequence[Funnel]]) -> Raw:
 def caption_histogram(scores: CaptionScores, threshold: float | None) -> Raw:
     """How well the caption score finds the captions that are wrong on purpose."""
     chart = svg.histogram(
-        "Cosine of image and caption embeddings",
+        "Caption scores",
         {"right captions": scores.right, "planted wrong captions": scores.wrong},
-        x_label="caption score",
+        x_label="cosine of image and caption embeddings",
         mark=None if threshold is None else (threshold, f"threshold {threshold:g}"),
     )
     return section(

@@ -45,7 +45,7 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
-def smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
+def smooth(values: Sequence[float], weight: float = 0.7) -> list[float]:
     """Exponential moving average with bias correction, so that it starts at the first value."""
     result, average, mass = [], 0.0, 0.0
     for value in values:
