@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from toy import BOI, BOS, CODES, EOI, EOS, GRID, IMG, PAD, SIDE
 
 from janus.packed import TASK_IDS, PackedBatch
+from tests.model.toy import BOI, BOS, CODES, EOI, EOS, GRID, IMG, PAD, SIDE
 
 N = GRID**2
 """Image tokens and codes of one image."""

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy import EOS, IMG, toy_janus
 from transformers import JanusForConditionalGeneration
 
 from janus.model.answering import answer, stream_answer, text_prompt
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from schemas.sample import Message
+from tests.model.toy import EOS, IMG, toy_janus
 
 USER = Message(role="user", text="<image>\nWhat is it?")
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
-from toy import SIDE, VOCABULARY, toy_tokenizer
 from transformers import (
     Dinov2Config,
     Dinov2Model,
@@ -33,6 +32,7 @@ from janus.model.folder import load_janus
 from janus.model.network import MODULES
 from janus.model.parts import build
 from janus.model.presets import preset_config
+from tests.model.toy import SIDE, VOCABULARY, toy_tokenizer
 
 LLM = {
     "vocab_size": 256 + 3,

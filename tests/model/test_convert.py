@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from toy import GRID, IMG, SIDE, toy_config, toy_janus, toy_processor
 from transformers import AutoConfig, JanusForConditionalGeneration
 
 from janus.export import main
@@ -20,6 +19,7 @@ from janus.model.deepseek import tensors_to_deepseek
 from janus.model.folder import load_janus, save_janus
 from janus.model.parts import build
 from janus.model.vq import encode_codes
+from tests.model.toy import GRID, IMG, SIDE, toy_config, toy_janus, toy_processor
 
 CODEBOOK = "model.vqmodel.quantize.embedding.weight"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from toy import BOS, EOS, IMG, PAD, loud, toy_config
 from transformers import JanusForConditionalGeneration
 
 from janus.model.deepseek import (
@@ -18,6 +17,7 @@ from janus.model.deepseek import (
     to_hf_name,
 )
 from janus.model.presets import preset_config
+from tests.model.toy import BOS, EOS, IMG, PAD, loud, toy_config
 
 NAMES = [  # from the published checkpoint's index and transformers' module tree
     ("vision_model.vision_tower.pos_embed", "model.vision_model.embeddings.position_embedding.weight"),

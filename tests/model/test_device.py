@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy import toy_janus
 
 from janus.model.device import cast, placement
+from tests.model.toy import toy_janus
 
 
 def test_cast_rounds_weights_but_not_rotary_frequencies() -> None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from toy import BOI, PAD, toy_config, toy_janus
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from janus.model import folder as folder_module
@@ -23,6 +22,7 @@ from janus.model.noise import Settings
 from janus.model.processor import Processor
 from janus.model.sampling import image_prompt, sample_codes
 from janus.model.tensors import read_tensors
+from tests.model.toy import BOI, PAD, toy_config, toy_janus
 
 PROMPT = "two blue squares"
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toy import SIDE, toy_janus
 
 import janus.chat
 import janus.generate
 from janus.model.folder import save_janus
 from janus.model.sampling import answer, sample_images
 from schemas.sample import Message
+from tests.model.toy import SIDE, toy_janus
 
 Run = Callable[..., tuple[str, str]]
 

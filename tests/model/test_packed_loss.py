@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import packs
 import pytest
 import torch
 import torch.nn.functional as F
-from packs import N, alone, generation, pack, text, understanding
-from toy import BOI, CODES, IMG, VOCABULARY, loud, toy_config
 from transformers import JanusConfig, JanusForConditionalGeneration, Qwen3Config
 
 from janus.model.loss import token_losses
 from janus.model.network import Janus, normalize
 from janus.model.parts import build
 from janus.packed import TASK_IDS, PackedBatch
+from tests.model import packs
+from tests.model.packs import N, alone, generation, pack, text, understanding
+from tests.model.toy import BOI, CODES, IMG, VOCABULARY, loud, toy_config
 
 UND, TEXT, GEN = (TASK_IDS[task] for task in ("understanding", "text", "generation"))
 ROWS = [

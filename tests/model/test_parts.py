@@ -6,11 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from packs import generation as generation_document
-from packs import pack
-from packs import text as text_document
-from packs import understanding as understanding_document
-from toy import IMG, VOCABULARY, toy_config
 from transformers import (
     Dinov2Config,
     Dinov2WithRegistersConfig,
@@ -28,6 +23,11 @@ from transformers import (
 from janus.model.config import JanusForgeConfig, config_from_dict, foreign_parts, make_config, read_config
 from janus.model.network import MODULES
 from janus.model.parts import build
+from tests.model.packs import generation as generation_document
+from tests.model.packs import pack
+from tests.model.packs import text as text_document
+from tests.model.packs import understanding as understanding_document
+from tests.model.toy import IMG, VOCABULARY, toy_config
 
 
 def small_llm() -> PretrainedConfig:

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from toy import toy_config
 from transformers import JanusProcessor, PreTrainedTokenizerFast
 
 from janus.model.fingerprint import fingerprints, vq_fingerprint
@@ -20,6 +19,7 @@ from janus.model.processor import Processor, load_tokenizer
 from janus.model.templates import encode_sample
 from janus.model.vq import PREFIX
 from schemas.sample import Message
+from tests.model.toy import toy_config
 
 WORDS = ["a red circle next to two blue squares", "how many shapes are there? User Assistant"] * 20
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy import toy_janus
 
 from janus.model.answering import answer
 from janus.model.device import cast
 from janus.model.noise import Settings
 from janus.model.sampling import sample_codes
 from schemas.sample import Message
+from tests.model.toy import toy_janus
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

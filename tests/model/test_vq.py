@@ -5,16 +5,16 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
-import official_vq
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
-from toy import toy_config
 from transformers import JanusVQVAE
 
 from janus.model.vq import PREFIX, decode_codes, encode_codes, load_vq
+from tests.model import official_vq
+from tests.model.toy import toy_config
 
 SIDE = 64
 
