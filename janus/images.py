@@ -224,6 +224,8 @@ def _deep_grey(image: Image.Image) -> Image.Image:
     white = 65535
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         white = 2 ** image.tag_v2.get(258, (16,))[0] - 1
+        if image.tag_v2.get(262) == 0:  # white is zero; Pillow turns it round for 8 bits only
+            values = white - np.minimum(values, white)
     clear = image.info.get("transparency")
     # Integer rounding to nearest, the same on every machine.
     grey = np.minimum((values * 255 + white // 2) // white, 255).astype(np.uint8)

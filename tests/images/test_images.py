@@ -102,6 +102,14 @@ def test_16_bit_grey_is_scaled_and_not_clipped(stored: int, shown: int) -> None:
     assert (pixels(tiff) == shown).all()
 
 
+def test_16_bit_tiff_in_which_zero_is_white() -> None:
+    tiff = encoded(Image.fromarray(np.full((HEIGHT, WIDTH), 10_000, np.uint16)), "TIFF")
+    photometric = struct.pack("<HHII", 262, 3, 1, 1)
+    assert tiff.count(photometric) == 1
+    inverted = tiff.replace(photometric, struct.pack("<HHII", 262, 3, 1, 0))
+    assert (pixels(inverted) == round((65535 - 10_000) / 257)).all()
+
+
 def test_16_bit_grey_png_keeps_its_transparency() -> None:
     header = struct.pack(">IIBBBBB", 2, 1, 16, 0, 0, 0, 0)
 
