@@ -10,6 +10,8 @@ from janus.shapes.scene import CELLS, COLORS, PAIRS, SHAPES, Object, Scene
 from janus.shapes.words import NUMBERS, article, plural, relations
 
 LETTERS = ("A", "B", "C", "D")
+_MIXED = 0.3
+"""Share of hard negatives. With more of them, knowing which colours are there helps too little to be learned first."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ def dialogue(scene: Scene, dice: Dice, turns: int) -> list[Question]:
     """`turns` different questions of all kinds, or fewer if the scene gives no more."""
     asked: dict[str, Question] = {}
     for _ in range(3 * turns):
-        ask = dice.choice((exists, exists, exists, lies, count, choice, choice, choice))
+        ask = dice.choice(_ASKED)
         question = ask(scene, dice)
         if question is not None and len(asked) < turns:
             asked.setdefault(question.text, question)
@@ -33,11 +35,11 @@ def dialogue(scene: Scene, dice: Dice, turns: int) -> list[Question]:
 
 
 def exists(scene: Scene, dice: Dice) -> Question:
-    """ "is there a red circle?", yes and no equally often; half of the "no" mix the attributes of objects present."""
+    """ "is there a red circle?", yes and no equally often; some "no" mix the attributes of objects present."""
     if dice.chance(0.5):
         return asks_for(dice.choice(scene.objects).pair, "yes")
     mixed = mixed_pairs(scene)
-    return asks_for(dice.choice(mixed if mixed and dice.chance(0.5) else absent_pairs(scene)), "no")
+    return asks_for(dice.choice(mixed if mixed and dice.chance(_MIXED) else absent_pairs(scene)), "no")
 
 
 def asks_for(pair: tuple[str, str], answer: str) -> Question:
@@ -55,6 +57,15 @@ def mixed_pairs(scene: Scene) -> list[tuple[str, str]]:
     """Absent pairs whose colour and shape are both present, on different objects: the hardest "no"."""
     colors, shapes = {o.color for o in scene.objects}, {o.shape for o in scene.objects}
     return [(color, shape) for color, shape in absent_pairs(scene) if color in colors and shape in shapes]
+
+
+def shows(scene: Scene, dice: Dice) -> Question | None:
+    """ "is there a circle?": a shape alone; None for a "no" in a scene that shows every shape."""
+    present = {item.shape for item in scene.objects}
+    if dice.chance(0.5):
+        return Question(f"is there {article(dice.choice(sorted(present)))}?", "yes")
+    absent = [shape for shape in SHAPES if shape not in present]
+    return Question(f"is there {article(dice.choice(absent))}?", "no") if absent else None
 
 
 def lies(scene: Scene, dice: Dice) -> Question | None:
@@ -77,18 +88,30 @@ def count(scene: Scene, dice: Dice) -> Question:
     return Question(f"how many {plural(shape)}?", NUMBERS[scene.count(shape)])
 
 
+def attribute(scene: Scene, dice: Dice) -> Question | None:
+    """ "what color is the circle?": one attribute in words; None if the drawn kind has no unambiguous question here."""
+    drawn = _attribute(scene, dice)
+    return drawn and Question(drawn[0], drawn[1])
+
+
 def choice(scene: Scene, dice: Dice) -> Question | None:
-    """A question with four options, A to D; None if the drawn kind has no unambiguous question here."""
+    """As `attribute`, with four options, A to D: the answer is a letter."""
+    drawn = _attribute(scene, dice)
+    return drawn and _four(*drawn, dice)
+
+
+def _attribute(scene: Scene, dice: Dice) -> tuple[str, str, list[str]] | None:
+    """A question about one attribute, its answer and all values the attribute can have."""
     kind = dice.choice(("color", "shape", "place"))
-    attribute = {"color": "shape", "shape": "color", "place": "pair"}[kind]
+    known = {"color": "shape", "shape": "color", "place": "pair"}[kind]
     item: Object = dice.choice(scene.objects)
-    if sum(getattr(o, attribute) == getattr(item, attribute) for o in scene.objects) > 1:
+    if sum(getattr(o, known) == getattr(item, known) for o in scene.objects) > 1:
         return None
     if kind == "color":
-        return _four(f"what color is the {item.shape}?", item.color, list(COLORS), dice)
+        return f"what color is the {item.shape}?", item.color, list(COLORS)
     if kind == "shape":
-        return _four(f"what shape is {item.color}?", item.shape, list(SHAPES), dice)
-    return _four(f"where is the {class_name(item.pair)}?", item.cell, list(CELLS), dice)
+        return f"what shape is {item.color}?", item.shape, list(SHAPES)
+    return f"where is the {class_name(item.pair)}?", item.cell, list(CELLS)
 
 
 def _four(stem: str, right: str, values: list[str], dice: Dice) -> Question:
@@ -96,3 +119,8 @@ def _four(stem: str, right: str, values: list[str], dice: Dice) -> Question:
     options = tuple(dice.shuffled([right, *wrong]))
     listed = " ".join(f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=True))
     return Question(f"{stem} {listed}", LETTERS[options.index(right)], options)
+
+
+_ASKED = (exists, exists, exists, shows, lies, count, choice, choice, attribute, attribute, attribute)
+"""Kinds of a dialogue's questions, by weight. `attribute` and `shows` are what the others can be learned from: with
+yes, no and letters alone a small model never starts (docs/lab-notes.md)."""
