@@ -30,7 +30,7 @@ def fingerprints(folder: str | Path, pixels: str) -> Fingerprints:
     """The fingerprints of the model in `folder`, read from its processor files and VQ tensors alone.
 
     Args:
-        folder: a Janus folder.
+        folder: a Janus folder or hub id.
         pixels: how a corpus stores understanding images: "jpeg" or "raw".
 
     Raises FileNotFoundError or ValueError with one line.

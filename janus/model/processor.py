@@ -14,6 +14,7 @@ from transformers import JanusConfig, PreTrainedTokenizerFast
 
 from janus.model import pixels
 from janus.model.config import read_config
+from janus.model.hub import model_folder
 from janus.model.templates import STYLES, Style, chat_template
 
 # DeepSeek's names of the special tokens; a folder's own, in tokenizer_config.json, come first.
@@ -74,7 +75,7 @@ class Processor:
 
         Raises FileNotFoundError or ValueError with one line.
         """
-        folder = _local(source)
+        folder = model_folder(source)
         config = read_config(folder)
         tokenizer = load_tokenizer(folder)
         processor = cls.from_config(config, tokenizer, style=style or _style(folder, tokenizer))
@@ -219,16 +220,3 @@ def _style(folder: Path, tokenizer: PreTrainedTokenizerFast) -> str:
     pro = STYLES["janus-pro"].user
     is_pro = pro in str(template) if template else pro in tokenizer.get_added_vocab()
     return "janus-pro" if is_pro else "janus"
-
-
-def _local(source: str | Path) -> Path:
-    folder = Path(source)
-    if folder.is_dir() or folder.is_absolute() or str(source).count("/") != 1:
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(str(source), allow_patterns=["*.json", "*.jinja"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise FileNotFoundError(f"{source}: no such folder, and no such model on the hub: {error}") from None

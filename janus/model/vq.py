@@ -20,6 +20,7 @@ from torch import nn
 from transformers import JanusVQVAE, JanusVQVAEConfig
 
 from janus.model.config import read_config
+from janus.model.hub import model_folder
 from janus.model.parts import vq_tokenizer
 
 PREFIX = "model.vqmodel."
@@ -53,14 +54,14 @@ def load_vq(
     """Load a VQ tokenizer and nothing else.
 
     Args:
-        path: a Janus folder, or LlamaGen's `vq_ds16_t2i.pt`.
+        path: a Janus folder or hub id, or LlamaGen's `vq_ds16_t2i.pt`.
         device: where to put it.
-        dtype: fp32 by default: in bf16 a few codes in a hundred come out different (docs/model.md).
+        dtype: fp32 by default: in bf16 one code in ten comes out different (docs/model.md).
         image_size: image side in pixels, for a LlamaGen file, which does not say (it fits any multiple of 16).
 
     Raises FileNotFoundError or ValueError with one line.
     """
-    path = Path(path)
+    path = Path(path) if Path(path).suffix == ".pt" else model_folder(path, weights=True)
     vq = _from_folder(path) if path.is_dir() else _from_llamagen(path, image_size)
     return vq.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
