@@ -2,7 +2,7 @@
 
     python -m benchmarks.loader --photos DIR ... [--rounds 3] [--seconds 6]
 
-Every measurement is a fresh process; the loaders take turns, and medians are printed with their ratio (DESIGN D11).
+Each loader is measured in a process of its own; they take turns, and medians are printed with their ratio (DESIGN D11).
 All three deliver the same thing: shuffled batches of uint8 pixels [N, 384, 384, 3] (or 576 codes) with token ids, from
 the same bytes, decoded by the same decoder. The other two pad their batches; ours are packed, and carry positions,
 labels and document lengths as well. The others are run with 0 and 2 workers. Two figures per loader: samples per
@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,8 @@ SIDE, CODES = 384, 576
 BATCH = 48
 MODES = {"jpeg": "understanding, JPEG pixels", "raw": "understanding, raw pixels", "codes": "generation, codes"}
 OTHERS = ("webdataset", "streaming")
+VARIANTS = {"janus": [2], "webdataset": [0, 2], "streaming": [0, 2]}
+"""Workers to run each loader with; for ours, decoding threads."""
 
 
 def photos(folders: list[Path]) -> list[np.ndarray]:
@@ -186,31 +187,40 @@ def with_streaming(mode: str, root: Path, workers: int) -> Iterator[int]:
 SIDES = {"janus": ours, "webdataset": with_webdataset, "streaming": with_streaming}
 
 
-def measure(side: str, mode: str, root: Path, workers: int, seconds: float) -> dict[str, float]:
-    """Seconds to the first batch, then samples per second of wall and CPU time. Imports are not counted."""
+def measure(side: str, root: Path, variants: list[int], seconds: float) -> dict[str, dict[str, float]]:
+    """All modes of one loader in one process: {"mode/workers": figures}. Imports are not counted."""
     import torch
 
     torch.set_num_threads(1)
-    for module in {"janus": ["janus.data.loader"], "webdataset": ["webdataset"], "streaming": ["streaming"]}[side]:
-        __import__(module)
+    __import__({"janus": "janus.data.loader"}.get(side, side))
+    return {
+        f"{mode}/{workers}": timed(SIDES[side](mode, root / mode / side, workers), seconds)
+        for mode in MODES
+        for workers in variants
+    }
+
+
+def timed(batches: Iterator[int], seconds: float) -> dict[str, float]:
+    """Seconds to the first batch, then samples per second of wall and CPU time over at least ten batches."""
     start = time.perf_counter()
-    batches = SIDES[side](mode, root, workers)
     next(batches)
     first, cpu = time.perf_counter(), time.process_time()
-    samples, now = 0, first
-    while now - first < seconds:
+    samples = taken = 0
+    now = first
+    while now - first < seconds or taken < 10:
         samples += next(batches)
+        taken += 1
         now = time.perf_counter()
     return {"startup": first - start, "wall": samples / (now - first), "cpu": samples / (time.process_time() - cpu)}
 
 
 def look_up_a_million() -> dict[str, float]:
-    """Seconds and peak memory to plan step 1,000,000 of a billion rows known by their counts only."""
+    """Seconds (wall, CPU) and peak memory to plan step 1,000,000 of a billion rows known by their counts only."""
     from janus.data.config import DataConfig
     from janus.data.plan import Phase, Plan
     from tests.data.synthetic import Counted
 
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     pools = {
         "understanding": Counted("understanding", 300_000_000, 600, 900),
         "text": Counted("text", 200_000_000, 50, 1500),
@@ -218,13 +228,15 @@ def look_up_a_million() -> dict[str, float]:
     }
     plan = Plan([Phase(0, None, pools)], DataConfig(ratio=(2, 3, 5), sequences=512))
     packs = plan.step(1_000_000)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     fill = sum(draw.length for pack in packs for draw in pack) / (512 * 4096)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "peak_mib": peak, "fill": fill}
+    # Not ru_maxrss: a child starts with its parent's.
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return {"wall": seconds, "cpu": cpu, "peak_mib": peak, "fill": fill}
 
 
-def child(*arguments: object) -> dict[str, float]:
+def child(*arguments: object) -> dict:
     """Run this file in a fresh process and read the JSON it prints last."""
     command = [sys.executable, "-m", "benchmarks.loader", "--child", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -247,8 +259,8 @@ def main() -> None:
         if side == "million":
             print(json.dumps(look_up_a_million()))
         else:
-            mode, root, workers, seconds = rest
-            print(json.dumps(measure(side, mode, Path(root), int(workers), float(seconds))), flush=True)
+            root, seconds = rest
+            print(json.dumps(measure(side, Path(root), VARIANTS[side], float(seconds))), flush=True)
         os._exit(0)  # the other loaders' workers may not end on their own
 
     pictures = photos(options.photos)
@@ -258,35 +270,34 @@ def main() -> None:
             prepare(mode, Path(folder) / mode, pictures, options.samples)
         print("| rows | loader | start-up s | samples/s | ratio | samples/CPU s | ratio |")
         print("|---|---|---:|---:|---:|---:|---:|")
-        for mode, name in MODES.items():
-            report(mode, name, Path(folder) / mode, options.rounds, options.seconds)
+        report(Path(folder), options.rounds, options.seconds)
     million = [child("million") for _ in range(options.rounds)]
-    seconds = statistics.median(run["seconds"] for run in million)
+    median = {key: statistics.median(run[key] for run in million) for key in million[0]}
     print(
-        f"\nstep 1,000,000 of 1e9 rows from nothing: {seconds:.2f} s, peak memory of the process "
-        f"{million[0]['peak_mib']:.0f} MiB, fill {million[0]['fill']:.1%}"
+        f"\nstep 1,000,000 of 1e9 rows from nothing: {median['wall']:.2f} s ({median['cpu']:.2f} s of CPU), peak "
+        f"memory of the process {median['peak_mib']:.0f} MiB, fill {median['fill']:.1%}"
     )
 
 
-def report(mode: str, name: str, root: Path, rounds: int, seconds: float) -> None:
-    """Measure all sides in turn, print one line each; the ratio is ours to the better of the others."""
-    variants = [("janus", 2), *((other, workers) for other in OTHERS for workers in (0, 2))]
-    runs: dict[tuple[str, int], list[dict[str, float]]] = {variant: [] for variant in variants}
+def report(root: Path, rounds: int, seconds: float) -> None:
+    """Measure all sides in turn, print a line each; a ratio is ours to the better of the others."""
+    runs: dict[str, list[dict]] = {side: [] for side in SIDES}
     for _ in range(rounds):
-        for side, workers in variants:
-            runs[side, workers].append(child(side, mode, root / side, workers, seconds))
-    median = {
-        variant: {key: statistics.median(run[key] for run in taken) for key in ("startup", "wall", "cpu")}
-        for variant, taken in runs.items()
-    }
-    wall = {side: max(figures["wall"] for (name, _), figures in median.items() if name == side) for side in SIDES}
-    startup = {side: min(figures["startup"] for (name, _), figures in median.items() if name == side) for side in SIDES}
-    cpu = {side: median[side, 2 if side == "janus" else 0]["cpu"] for side in SIDES}
-    for side in SIDES:
-        ratios = [f"{rate['janus'] / max(rate[other] for other in OTHERS):.2f}" for rate in (wall, cpu)]
-        shown = ratios if side == "janus" else ["", ""]
-        figures = [f"{startup[side]:.2f}", f"{wall[side]:,.0f}", shown[0], f"{cpu[side]:,.0f}", shown[1]]
-        print(f"| {' | '.join([name, side, *figures])} |", flush=True)
+        for side, taken in runs.items():
+            taken.append(child(side, root, seconds))
+
+    def median(side: str, mode: str, workers: int, key: str) -> float:
+        return statistics.median(run[f"{mode}/{workers}"][key] for run in runs[side])
+
+    for mode, name in MODES.items():
+        startup = {side: min(median(side, mode, workers, "startup") for workers in VARIANTS[side]) for side in SIDES}
+        wall = {side: max(median(side, mode, workers, "wall") for workers in VARIANTS[side]) for side in SIDES}
+        cpu = {side: median(side, mode, VARIANTS[side][0], "cpu") for side in SIDES}
+        for side in SIDES:
+            ratios = [f"{rate['janus'] / max(rate[other] for other in OTHERS):.2f}" for rate in (wall, cpu)]
+            shown = ratios if side == "janus" else ["", ""]
+            figures = [f"{startup[side]:.2f}", f"{wall[side]:,.0f}", shown[0], f"{cpu[side]:,.0f}", shown[1]]
+            print(f"| {' | '.join([name, side, *figures])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 
 from janus.data.config import TokenIds
 from janus.data.documents import Document
+from janus.data.shards import Row
 from janus.packed import TASK_IDS, PackedBatch
 from schemas.manifest import Fingerprints
 
@@ -52,7 +53,7 @@ def assemble(
             lengths.append(seq_len - start)
 
     documents = list(chain.from_iterable(packs))
-    codes = [document.codes for document in documents if document.task == "generation"]
+    codes = [document.row.codes for document in documents if document.task == "generation"]
     return PackedBatch(
         input_ids=torch.from_numpy(input_ids),
         position_ids=torch.from_numpy(position_ids),
@@ -64,7 +65,7 @@ def assemble(
         text_label_positions=label_positions.tensor(),
         text_labels=labels.tensor(),
         text_label_tasks=label_tasks.tensor(),
-        uids=[document.uid for document in documents],
+        uids=[document.row.uid for document in documents],
         tasks=[document.task for document in documents],
     )
 
@@ -78,7 +79,7 @@ class _Column(list[npt.NDArray]):
 
 def decode(documents: Sequence[Document], made_with: Fingerprints, decoders: Executor) -> npt.NDArray[np.uint8]:
     """uint8[U, S, S, 3]: the understanding images of `documents` in order, decoded side by side."""
-    images = [(document, number) for document in documents for number in range(len(document.pixels))]
+    images = [(document.row, number) for document in documents for number in range(len(document.row.pixels))]
     side = made_with.image_size
     pixels = np.empty((len(images), side, side, 3), np.uint8)
     decode_one = _decode_jpeg if made_with.pixels == "jpeg" else _copy_raw
@@ -92,24 +93,20 @@ def decode(documents: Sequence[Document], made_with: Fingerprints, decoders: Exe
     return pixels
 
 
-def _decode_jpeg(document: Document, number: int, out: npt.NDArray[np.uint8]) -> None:
-    data = document.pixels[number]
+def _decode_jpeg(row: Row, number: int, out: npt.NDArray[np.uint8]) -> None:
+    data = row.pixels[number]
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
         if (height, width) == out.shape[:2]:
             simplejpeg.decode_jpeg(data, "RGB", buffer=out)
     except ValueError as error:
-        raise _damaged(document, number, str(error)) from None
+        raise row.damaged(f"image {number}: {error}") from None
     if (height, width) != out.shape[:2]:
-        raise _damaged(document, number, f"{width}x{height} pixels, expected {out.shape[1]}x{out.shape[0]}")
+        raise row.damaged(f"image {number}: {width}x{height} pixels, expected {out.shape[1]}x{out.shape[0]}")
 
 
-def _copy_raw(document: Document, number: int, out: npt.NDArray[np.uint8]) -> None:
-    data = document.pixels[number]
+def _copy_raw(row: Row, number: int, out: npt.NDArray[np.uint8]) -> None:
+    data = row.pixels[number]
     if data.size != out.size:
-        raise _damaged(document, number, f"{data.size} bytes, expected {out.size}")
+        raise row.damaged(f"image {number}: {data.size} bytes, expected {out.size}")
     out[:] = data.reshape(out.shape)
-
-
-def _damaged(document: Document, number: int, problem: str) -> ValueError:
-    return ValueError(f"{document.where}: damaged row: image {number}: {problem}; build this shard again")

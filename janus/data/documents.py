@@ -18,8 +18,7 @@ from schemas.sample import Task
 class Document:
     """n tokens; positions count from the document's first token (BOS, at 0)."""
 
-    where: str
-    uid: bytes
+    row: Row
     task: Task
     input_ids: npt.NDArray[np.int32]
     """int32[n]."""
@@ -27,8 +26,6 @@ class Document:
     """Placeholders, image by image: of codes in a generation document, of image features in any other."""
     label_positions: npt.NDArray[np.int64]
     """Positions of the text tokens that are predicted, each from the position before it."""
-    codes: npt.NDArray[np.uint16]
-    pixels: list[npt.NDArray[np.uint8]]
 
 
 def document(row: Row, draw: Draw, tokens: TokenIds, made_with: Fingerprints) -> Document:
@@ -36,30 +33,45 @@ def document(row: Row, draw: Draw, tokens: TokenIds, made_with: Fingerprints) ->
 
     Raises ValueError with one line naming shard, row and uid where the row contradicts itself or the snapshot.
     """
-    short = draw.short and row.short_ids is not None
-    input_ids = row.short_ids if short and row.short_ids is not None else row.input_ids
-    _require(row, len(input_ids) == draw.length, f"{len(input_ids)} tokens, its length column says {draw.length}")
-    _require(row, input_ids[0] == tokens.bos, f"first token is {input_ids[0]}, expected BOS ({tokens.bos})")
-    _require(row, int(input_ids.min()) >= 0, "negative token id")
-    _require(row, len(row.loss_mask) == len(row.input_ids), "loss mask and tokens differ in length")
+    input_ids = row.short_ids if draw.short and row.short_ids is not None else row.input_ids
+    if len(input_ids) != draw.length:
+        raise row.damaged(f"{len(input_ids)} tokens, its length column says {draw.length}")
+    if input_ids[0] != tokens.bos:
+        raise row.damaged(f"first token is {input_ids[0]}, expected BOS ({tokens.bos})")
+    if input_ids.min() < 0:
+        raise row.damaged("negative token id")
+    if len(row.loss_mask) != len(row.input_ids):
+        raise row.damaged(f"loss mask of {len(row.loss_mask)} for {len(row.input_ids)} tokens")
     placeholders = (input_ids == tokens.image).nonzero()[0]
-
     if draw.task == "generation":
-        num_images, odd = divmod(len(row.codes), made_with.generation_tokens)
-        _require(row, num_images > 0 and not odd, f"{len(row.codes)} codes, {made_with.generation_tokens} per image")
-        _require(row, len(placeholders) == len(row.codes), f"{len(placeholders)} placeholders, {len(row.codes)} codes")
-        _require(row, int(row.codes.max()) < made_with.codebook_size, "code outside the codebook")
-        _require(row, not (row.loss_mask & (row.input_ids != tokens.image)).any(), "text label in a generation row")
+        _check_generation(row, placeholders, tokens, made_with)
+        labels = np.empty(0, np.int64)
         if draw.drop:
             input_ids = without_caption(input_ids, tokens)
-        labels = np.empty(0, np.int64)
     else:
-        expected = len(row.pixels) * made_with.understanding_tokens
-        _require(row, len(placeholders) == expected, f"{len(placeholders)} placeholders, {len(row.pixels)} images")
-        _require(row, not row.loss_mask[placeholders].any(), "an image placeholder is a label")
         labels = row.loss_mask.nonzero()[0]
-        _require(row, labels.size == 0 or labels[0] > 0, "BOS is a label, which nothing predicts")
-    return Document(row.where, row.uid, draw.task, input_ids, placeholders, labels, row.codes, row.pixels)
+        _check_understanding(row, placeholders, made_with)
+    return Document(row, draw.task, input_ids, placeholders, labels)
+
+
+def _check_generation(row: Row, placeholders: npt.NDArray[np.int64], tokens: TokenIds, made_with: Fingerprints) -> None:
+    if len(row.codes) == 0 or len(row.codes) % made_with.generation_tokens:
+        raise row.damaged(f"{len(row.codes)} codes, {made_with.generation_tokens} per image")
+    if len(placeholders) != len(row.codes):
+        raise row.damaged(f"{len(placeholders)} placeholders, {len(row.codes)} codes")
+    if row.codes.max() >= made_with.codebook_size:
+        raise row.damaged(f"code {row.codes.max()} in a codebook of {made_with.codebook_size}")
+    if (row.loss_mask & (row.input_ids != tokens.image)).any():
+        raise row.damaged("text label in a generation row")
+
+
+def _check_understanding(row: Row, placeholders: npt.NDArray[np.int64], made_with: Fingerprints) -> None:
+    if len(placeholders) != len(row.pixels) * made_with.understanding_tokens:
+        raise row.damaged(f"{len(placeholders)} placeholders, {len(row.pixels)} images")
+    if row.loss_mask[placeholders].any():
+        raise row.damaged("an image placeholder is a label")
+    if row.loss_mask[0]:
+        raise row.damaged("BOS is a label, which nothing predicts")
 
 
 def without_caption(input_ids: npt.NDArray[np.int32], tokens: TokenIds) -> npt.NDArray[np.int32]:
@@ -71,8 +83,3 @@ def without_caption(input_ids: npt.NDArray[np.int32], tokens: TokenIds) -> npt.N
     dropped = input_ids.copy()
     dropped[1:begin] = tokens.pad
     return dropped
-
-
-def _require(row: Row, holds: bool | np.bool_, problem: str) -> None:
-    if not holds:
-        raise ValueError(f"{row.where}: damaged row: {problem}; build this shard again")

@@ -33,8 +33,9 @@ CENSUS_SHARDS = 1024
 class Row:
     """One training row. Arrays are read-only views into the mapped shard (loss_mask is a copy: bits become bytes)."""
 
-    where: str
-    """Shard, row number and uid, for error messages."""
+    path: Path
+    number: int
+    """In the shard."""
     uid: bytes
     input_ids: npt.NDArray[np.int32]
     loss_mask: npt.NDArray[np.bool_]
@@ -42,6 +43,12 @@ class Row:
     codes: npt.NDArray[np.uint16]
     pixels: list[npt.NDArray[np.uint8]]
     """Bytes of each understanding image: JPEG, or raw H*W*3."""
+
+    def damaged(self, problem: str) -> ValueError:
+        """The error to raise for a row that cannot be trained on."""
+        return ValueError(
+            f"{self.path}: row {self.number} (uid {self.uid.hex()}): damaged row: {problem}; build this shard again"
+        )
 
 
 @dataclass(frozen=True)
@@ -85,11 +92,11 @@ class Shard:
         """Row `number` of the shard."""
         place = int(np.searchsorted(self._starts, number, side="right")) - 1
         batch, place = self._batches[place], number - int(self._starts[place])
-        uid = batch.uid[place].tobytes()
         short_ids = batch.short_ids.get(place)
         return Row(
-            where=f"{self.path}: row {number} (uid {uid.hex()})",
-            uid=uid,
+            path=self.path,
+            number=number,
+            uid=batch.uid[place].tobytes(),
             input_ids=batch.input_ids.get(place),
             loss_mask=batch.loss_mask.get(place),
             short_ids=short_ids if len(short_ids) else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ PAD, BOI, IMG, EOI, EOS = TOKENS.pad, TOKENS.boi, TOKENS.image, TOKENS.eoi, TOKE
 def made(task: Task, number: int = 0, *, short: bool = False, drop: bool = False) -> tuple[Row, Draw]:
     raw = make_row(MadeSource("made", task, 1, words=(8, 12)), number)
     row = Row(
-        where="shard: row 0 (uid 00)",
-        uid=raw["uid"],
+        path=Path("shard"),
+        number=0,
+        uid=bytes(2),
         input_ids=np.array(raw["input_ids"], np.int32),
         loss_mask=np.array(raw["loss_mask"]),
         short_ids=None if raw["short_ids"] is None else np.array(raw["short_ids"], np.int32),
@@ -82,7 +84,7 @@ def damage(row: Row, **columns: object) -> Row:
     [
         ("generation", {"codes": np.arange(8, dtype=np.uint16)}, "8 codes, 9 per image"),
         ("generation", {"codes": np.arange(18, dtype=np.uint16)}, "9 placeholders, 18 codes"),
-        ("generation", {"codes": np.full(9, 32, np.uint16)}, "code outside the codebook"),
+        ("generation", {"codes": np.full(9, 32, np.uint16)}, "code 32 in a codebook of 32"),
         ("generation", {"codes": np.empty(0, np.uint16)}, "0 codes, 9 per image"),
         ("understanding", {"pixels": []}, "4 placeholders, 0 images"),
         ("understanding", {"loss_mask": None}, "an image placeholder is a label"),
@@ -95,7 +97,7 @@ def test_rows_that_contradict_themselves(task: Task, columns: dict, problem: str
         columns = {"loss_mask": np.ones_like(row.loss_mask)}
     if "input_ids" in columns:
         columns = {"input_ids": np.full_like(row.input_ids, 63)}
-    with pytest.raises(ValueError, match=f"^shard: row 0 \\(uid 00\\): damaged row: {problem}") as error:
+    with pytest.raises(ValueError, match=f"^shard: row 0 \\(uid 0000\\): damaged row: {problem}") as error:
         document(damage(row, **columns), draw, TOKENS, MADE_WITH)
     assert "\n" not in str(error.value)
 
