@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from janus.model.network import MODULES
+from janus.train.muon import Muon
 from janus.train.recipe import Optimizer
 
 ADAMW_STATE = ("exp_avg", "exp_avg_sq")
@@ -73,7 +74,7 @@ class Optimizers:
             self._all.append(torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True))
         if hidden:
             groups = self._groups(config, [name for name in parameters if name in hidden], config.muon_lr)
-            self._all.append(torch.optim.Muon(groups))
+            self._all.append(Muon(groups))
         self._peaks = [group["lr"] for optimizer in self._all for group in optimizer.param_groups]
 
     def _groups(self, config: Optimizer, names: list[str], lr: float) -> list[dict[str, Any]]:
