@@ -7,6 +7,7 @@ or a broken decoder must not be mistaken for 10,000 dead links.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,7 +42,7 @@ class Unhealthy(ValueError):
     """A shard of which more failed than the spec allows."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class DownloadStep:
     """Makes one raw shard from one rows shard."""
 
@@ -50,11 +51,9 @@ class DownloadStep:
     limits: Limits
     operations: Operations
     max_failed_share: float
-    fetcher: Fetcher | None = None
 
     def setup(self) -> None:
-        """Open the connection pool."""
-        self.fetcher = make_fetcher(self.limits, self.operations)
+        """Nothing to load."""
 
     def run(self, work: LayerWork, advance: Callable[[int], None]) -> None:
         """Fetch, check and commit one shard; `work.extra` is the path of an earlier attempt to improve on, or None.
@@ -68,9 +67,10 @@ class DownloadStep:
         size = shard.rows if self.operations.download_engine == "img2dataset" else FETCH_ROWS
         counts: Counter[str] = Counter()
         output = self.corpus / work.output
-        with ShardWriter(output, "raw") as writer:
+        fetcher = make_fetcher(self.limits, self.operations)
+        with contextlib.closing(fetcher), ShardWriter(output, "raw") as writer:
             for rows in chunks((row for batch in reader.batches() for row in batch.to_pylist()), max(1, size)):
-                for row in self._load(rows, earlier, self.sources[shard.source]):
+                for row in self._load(fetcher, rows, earlier, self.sources[shard.source]):
                     writer.write(row)
                     counts[row["outcome"]] += 1
                 advance(len(rows))
@@ -91,7 +91,7 @@ class DownloadStep:
         )
 
     def _load(
-        self, rows: Sequence[dict[str, Any]], earlier: Iterable[dict[str, Any]] | None, source: Source
+        self, fetcher: Fetcher, rows: Sequence[dict[str, Any]], earlier: Iterable[dict[str, Any]] | None, source: Source
     ) -> Iterable[dict[str, Any]]:
         kept: list[dict[str, Any] | None] = [None] * len(rows)
         if earlier is not None:
@@ -104,8 +104,7 @@ class DownloadStep:
             for ref in row["images"]
             if ref["url"]
         ]
-        assert self.fetcher is not None
-        fetched = iter(self.fetcher.fetch_many(wanted) if wanted else ())
+        fetched = iter(fetcher.fetch_many(wanted) if wanted else ())
         for row, old in zip(rows, kept, strict=True):
             if old is not None:
                 yield old

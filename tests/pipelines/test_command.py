@@ -47,7 +47,7 @@ def test_a_corpus_from_a_spec_file(model: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     snapshot = load_snapshot(tmp_path / "c")
     assert done.stdout.splitlines() == [
-        "photos: kept 11, rows 11",
+        "photos: rows 11, kept 11",
         f"{tmp_path}/c/snapshots/{snapshot.name}.json: 11 rows in 2 shards",
     ]
 
