@@ -7,6 +7,8 @@ corpora through Prefect and Beam, three stages of training, measurement, report.
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 from rich.table import Table
@@ -30,6 +32,7 @@ def plan(out: Path, scenes: int, seed: int) -> list[Step]:
     """The steps of a demo in the folder `out`."""
     world, base, corpora = out / "world", out / "base", out / "corpora"
     specs = [f"flows/corpora/{name}.toml" for name in CORPORA]
+    spec_files = [os.path.relpath(ROOT / spec) for spec in specs]
     steps = [
         Step(
             "world",
@@ -55,7 +58,7 @@ def plan(out: Path, scenes: int, seed: int) -> list[Step]:
             "Corpora",
             "flows.corpus",
             (
-                *("build", *[str(ROOT / spec) for spec in specs], "--out", str(corpora)),
+                *("build", *spec_files, "--out", str(corpora)),
                 *("--set", f"world={world}", f"janus={base / 'janus'}", f"clip={base / 'clip'}"),
                 *("--serve", f"{HOST}={world / 'http'}"),
             ),
@@ -174,8 +177,6 @@ def demo(out: Path = Path("runs/demo"), scenes: int = 8000, seed: int = 0) -> No
         scenes: Size of the built-in world.
         seed: Seed of the world.
     """
-    import time
-
     console = cli.console()
     steps = plan(out, scenes, seed)
     screen = Screen(console, [step.title for step in steps])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,8 +84,8 @@ def _steps(run: Path) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: record["order"])
 
 
-def _asked(run: Path, kind: str) -> list[tuple[dict[str, Any], str]]:
-    lines = _lines(run / f"evaluate/{kind}.jsonl")[: build.SHOWN_QUESTIONS]
+def _asked(run: Path, kind: str) -> list[tuple[Mapping[str, Any], str]]:
+    lines = build.one_per_picture(_lines(run / f"evaluate/{kind}.jsonl"))
     heldout = run / "world" / "heldout"
     return [(line, pictures.png_uri(pictures.open_rgb(heldout / line["image"]))) for line in lines]
 
