@@ -75,8 +75,10 @@ class Failure:
     name: str
     message: str
     """One line, for users."""
+    expected: bool
+    """A ValueError or OSError: what data, disks and people cause. Anything else is a bug."""
     details: str
-    """Traceback of an unexpected exception, "" for an expected one (a ValueError)."""
+    """Traceback."""
 
 
 class DiskFull(ValueError):
@@ -144,7 +146,8 @@ def run_one(run: Callable[[Work, Callable[[int], None]], Any], item: Item[Work],
         message = " ".join(str(error).split()) or type(error).__name__
         result = {
             "failure": message if expected else f"{type(error).__name__}: {message}",
-            "details": "" if expected else traceback.format_exc(),
+            "expected": expected,
+            "details": traceback.format_exc(),
         }
     write_result(run_folder / f"{item.index}.json", canonical_json({"rows": reporter.rows, **result}))
 
@@ -326,12 +329,12 @@ def collect(name: str, elements: Sequence[Item[Any]], run_folder: Path) -> list[
             raise RuntimeError(f"{name}: the engine returned no result for {item.name}; {len(elements)} shards went in")
         result = json.loads(path.read_bytes())
         if "failure" in result:
-            failures.append(Failure(item.name, result["failure"], result["details"]))
+            failures.append(Failure(item.name, result["failure"], result["expected"], result["details"]))
         else:
             results.append(result["value"])
     if failures:
         for failure in failures:
-            if failure.details:
-                logging.getLogger(__name__).error("%s %s\n%s", name, failure.name, failure.details)
+            level = logging.DEBUG if failure.expected else logging.ERROR
+            logging.getLogger(__name__).log(level, "%s %s\n%s", name, failure.name, failure.details)
         raise StepFailed(name, failures, len(elements))
     return results

@@ -93,6 +93,7 @@ class DownloadStep:
     def _load(
         self, fetcher: Fetcher, rows: Sequence[dict[str, Any]], earlier: Iterable[dict[str, Any]] | None, source: Source
     ) -> Iterable[dict[str, Any]]:
+        """Raw rows for `rows`. Of `earlier` (the same rows, an attempt before) all but transient failures are kept."""
         kept: list[dict[str, Any] | None] = [None] * len(rows)
         if earlier is not None:
             iterator = iter(earlier)
