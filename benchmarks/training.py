@@ -81,9 +81,8 @@ def make_step(
     documents: list[Document] = []
     total = 0
     while True:
-        document = make_document(
-            cycle[len(documents) % len(cycle)], config, words[cycle[len(documents) % len(cycle)]], chance
-        )
+        task = cycle[len(documents) % len(cycle)]
+        document = make_document(task, config, words[task], chance)
         if total + len(document.ids) > tokens:
             return documents
         documents.append(document)

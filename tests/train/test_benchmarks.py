@@ -10,7 +10,7 @@ import torch
 from transformers import JanusForConditionalGeneration
 
 from benchmarks import train_cpu, train_gpu
-from benchmarks.training import make_step, pack, padded, run_ours
+from benchmarks.training import Text, make_step, pack, padded, run_ours
 from janus.model.parts import build
 from janus.train.presets import recipe
 from janus.train.recipe import Optimizer
@@ -43,7 +43,8 @@ def test_our_side_learns_and_counts() -> None:
         optimizer=Optimizer(lr=1e-3),
         data=replace(tiny.data, ratio=(2, 3, 5), seq_len=128, micro_batch=1),
     )
-    step = make_step(config, (2, 3, 5), train_cpu.WORDS, 400, seed=0)
+    words = {**train_cpu.WORDS, "generation": Text(3, 9)}
+    step = make_step(config, (2, 3, 5), words, 400, seed=0)
     torch.manual_seed(0)
     measured = run_ours(build(config).float(), [step] * 4, settings, ALONE, warm_up=1)
     assert measured.losses == sorted(measured.losses, reverse=True)
