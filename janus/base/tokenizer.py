@@ -16,15 +16,20 @@ VOCABULARY = 448
 def fit_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer fitted to `texts`, with Janus's special tokens.
 
-    Every text starts with a space, added if need be, so that a word has the same token wherever it stands.
+    The start of a text or line counts as a space, so that a word has the same token wherever it stands.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(" "), normalizers.Replace(Regex(r"^ (?=\s)"), "")])
+    spaced = ((Regex(r"^ (?=\s)"), ""), (Regex(r"\n(?=\S)"), "\n "))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(" "), *(normalizers.Replace(pattern, text) for pattern, text in spaced)]
+    )
     words = Regex(r" ?\p{L}+:?| ?\p{N}| ?[^\s\p{L}\p{N}]+|\n+|\s")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
-    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteLevel(), decoders.Strip(" ", 1, 0), decoders.Replace("\n ", "\n")]
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=list(SPECIAL_TOKENS.values()),
