@@ -3,8 +3,8 @@
     python -m benchmarks.train_cpu [--steps 12] [--rounds 3] [--threads 2]
 
 Same documents, weights, optimiser (AdamW), precision (fp32) and frozen modules on both sides; the two take turns, and
-medians of steps and their ratio are printed (DESIGN D11). Needs benchmarks/requirements-train.txt. Results with
-hardware and date: benchmarks/training.md.
+medians of steps and their ratio are printed, by wall time and by CPU time (DESIGN D11). Needs
+benchmarks/requirements-train.txt. Results with hardware and date: benchmarks/training.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from transformers import JanusConfig, JanusForConditionalGeneration, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig
 
-from benchmarks.training import IMAGE, Text, hardware, make_step, run_hugging_face, run_ours
+from benchmarks.training import IMAGE, Measured, Text, hardware, make_step, run_hugging_face, run_ours
 from janus.model.parts import build
 from janus.train.presets import recipe
 from janus.train.recipe import Optimizer, Parallel
@@ -72,25 +72,24 @@ def main(arguments: list[str] | None = None) -> None:
     )
     steps = [make_step(config, RATIO, WORDS, options.tokens, seed) for seed in range(options.steps)]
     alone = World(0, 1, torch.device("cpu"), None, 1)
-    speeds: dict[str, list[float]] = {"janus.train": [], "transformers.Trainer": []}
-    losses = {}
+    runs: dict[str, list[Measured]] = {"janus.train": [], "transformers.Trainer": []}
     for _ in range(options.rounds):
-        ours = run_ours(copy.deepcopy(start), steps, settings, alone, warm_up=warm_up)
-        theirs_model = JanusForConditionalGeneration(copy.deepcopy(config))
-        theirs_model.load_state_dict(start.state_dict())
-        theirs = run_hugging_face(theirs_model, steps, settings, alone.device, warm_up=warm_up, bf16=False)
-        for name, measured in zip(speeds, (ours, theirs), strict=True):
-            speeds[name].append(measured.steps_per_s)
-            losses[name] = measured.losses
+        runs["janus.train"].append(run_ours(copy.deepcopy(start), steps, settings, alone, warm_up=warm_up))
+        theirs = JanusForConditionalGeneration(copy.deepcopy(config))
+        theirs.load_state_dict(start.state_dict())
+        measured = run_hugging_face(theirs, steps, settings, alone.device, warm_up=warm_up, bf16=False)
+        runs["transformers.Trainer"].append(measured)
     print(hardware(alone.device))
-    print(f"{options.tokens} tokens a step, {ours.tokens:.0f} of them real")
-    for name, values in speeds.items():
-        print(
-            f"{name:22} {statistics.median(values):6.3f} steps/s   runs {' '.join(f'{v:.3f}' for v in values)}"
-            f"   loss {losses[name][0]:.4f} -> {losses[name][-1]:.4f}"
-        )
-    medians = [statistics.median(values) for values in speeds.values()]
-    print(f"ratio {medians[0] / medians[1]:.2f}")
+    print(f"{options.tokens} tokens a step, {measured.tokens:.0f} of them real")
+    medians = []
+    for name, found in runs.items():
+        wall = statistics.median(run.steps_per_s for run in found)
+        cpu = statistics.median(run.steps_per_cpu_s for run in found)
+        medians.append((wall, cpu))
+        losses = f"loss {found[0].losses[0]:.4f} -> {found[0].losses[-1]:.4f}"
+        print(f"{name:22} {wall:6.3f} steps/s {cpu:6.3f} steps/CPU s   {losses}")
+    wall, cpu = (ours / theirs for ours, theirs in zip(*medians, strict=True))
+    print(f"ratio {wall:.2f} by wall time, {cpu:.2f} by CPU time")
 
 
 if __name__ == "__main__":

@@ -148,7 +148,9 @@ class Measured:
     """One side's result."""
 
     seconds: list[float]
-    """Per step, first steps left out."""
+    """Wall time per step, first steps left out."""
+    cpu_seconds: list[float]
+    """CPU time of all threads per step: on a busy machine, the steadier figure."""
     losses: list[float]
     tokens: float
     """Real tokens per step, padding of either kind left out."""
@@ -158,8 +160,13 @@ class Measured:
 
     @property
     def steps_per_s(self) -> float:
-        """By the median step."""
+        """Of wall time, by the median step."""
         return 1 / statistics.median(self.seconds)
+
+    @property
+    def steps_per_cpu_s(self) -> float:
+        """Of CPU time, by the median step."""
+        return 1 / statistics.median(self.cpu_seconds)
 
 
 def run_ours(
@@ -171,24 +178,25 @@ def run_ours(
     module, shards = parallelize(LossModule(janus), recipe, world)
     parameters = {name: p for name, p in janus.named_parameters() if p.requires_grad}
     optimizers, clipper = Optimizers(recipe.optimizer, parameters), Clipper(parameters, recipe.clip, shards)
-    seconds, losses, work = [], [], 0.0
+    seconds, cpu_seconds, losses, work = [], [], [], 0.0
     _reset_peak(world.device)
     for number, documents in enumerate(steps):
         batches = pack(documents, janus.config, recipe.data.seq_len, recipe.data.micro_batch)
         if world.device.type == "cuda":
             batches = [batch.pin_memory() for batch in batches]
-        start = _now(world.device)
+        start, cpu_start = _now(world.device), time.process_time()
         done = accumulate(module, batches, world, recipe)
         clipper.clip()
         optimizers.step(1.0)
         optimizers.zero_grad()
         if number >= warm_up:
             seconds.append(_now(world.device) - start)
+            cpu_seconds.append(time.process_time() - cpu_start)
             work += flops.step(batches)
         losses.append(float(done.sums.sum()) / sum(done.global_tokens))
     kept = steps[warm_up:]
     tokens = sum(len(document.ids) for documents in kept for document in documents) / len(kept)
-    return Measured(seconds, losses, tokens, work / len(kept), _peak(world.device))
+    return Measured(seconds, cpu_seconds, losses, tokens, work / len(kept), _peak(world.device))
 
 
 def run_hugging_face(
@@ -214,13 +222,14 @@ def run_hugging_face(
     class Clock(TrainerCallback):
         def __init__(self) -> None:
             self.seconds: list[float] = []
-            self.start = 0.0
+            self.cpu_seconds: list[float] = []
 
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            self.start = _now(device)
+            self.start, self.cpu_start = _now(device), time.process_time()
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             self.seconds.append(_now(device) - self.start)
+            self.cpu_seconds.append(time.process_time() - self.cpu_start)
 
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -259,7 +268,7 @@ def run_hugging_face(
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     kept = steps[warm_up:]
     tokens = sum(len(document.ids) for documents in kept for document in documents) / len(kept)
-    return Measured(clock.seconds[warm_up:], losses, tokens, peak_bytes=_peak(device))
+    return Measured(clock.seconds[warm_up:], clock.cpu_seconds[warm_up:], losses, tokens, peak_bytes=_peak(device))
 
 
 class _Steps(torch.utils.data.Dataset):

@@ -40,8 +40,9 @@ def parallelize(module: LossModule, recipe: Recipe, world: World) -> tuple[nn.Mo
     Raises ValueError where the layout does not fit the processes.
     """
     config = recipe.parallel
-    for layer in _layers(module):
-        layer.forward = _layer_forward(layer.forward, config)
+    if config.compile or config.activation_checkpoint != "none":
+        for layer in _layers(module):
+            layer.forward = _layer_forward(layer.forward, config)
     sharded = config.mode in ("fsdp", "hybrid") and (world.size > 1 or recipe.precision == "bf16")
     if not sharded:
         if world.size == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,13 @@ def test_recomputation_changes_nothing(
 ) -> None:
     recomputed = replace(recipe, parallel=Parallel(mode="ddp", activation_checkpoint=kind))
     assert_same(one_step(recomputed, model, corpus), whole, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compilation_changes_nothing(whole: dict[str, torch.Tensor], recipe: Recipe, model: Path, corpus: Path) -> None:
+    compiled = replace(recipe, parallel=Parallel(mode="ddp", compile=True, activation_checkpoint="selective"))
+    assert_same(one_step(compiled, model, corpus), whole, 1e-6)
 
 
 def test_bf16_computes_in_bf16_and_keeps_fp32_masters(
