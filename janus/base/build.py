@@ -72,7 +72,7 @@ def fit(seed: int, console: Console) -> tuple[Janus, Processor, torch.nn.Module]
             task = progress.add_task(name, total=steps, note="")
             return lambda loss: progress.update(task, advance=1, note=f"loss {loss:.3f}")
 
-        words = tokenizer.fit_tokenizer(_tokenizer_texts(seed))
+        words = tokenizer.fit_tokenizer(tokenizer_texts(seed))
         ids = {
             name: getattr(words, name) for name in ("image_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
         }
@@ -93,7 +93,8 @@ def fit(seed: int, console: Console) -> tuple[Janus, Processor, torch.nn.Module]
     return model.eval(), processor, scorer
 
 
-def _tokenizer_texts(seed: int) -> chain[str]:
+def tokenizer_texts(seed: int) -> chain[str]:
+    """What the tokenizer is fitted to: documents, conversations in the chat template, and the describe prompt."""
     speakers = STYLES["janus"]
     chats = (
         f"{speakers.user}: {turn.text}{TURN_END}{speakers.assistant}: {turn.answer}"

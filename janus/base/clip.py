@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
         "timm_proj": "linear",
         "image_size": clip_tower.SHAPE["img_size"],
     },
-    "text_cfg": {"context_length": 48, "vocab_size": 49408, "width": 96, "heads": 2, "layers": 2},
+    "text_cfg": {"context_length": 52, "vocab_size": 49408, "width": 96, "heads": 2, "layers": 2},
 }
 """An ordinary open_clip model config, with open_clip's own tokenizer."""
 
