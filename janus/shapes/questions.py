@@ -90,19 +90,19 @@ def count(scene: Scene, dice: Dice) -> Question:
 
 def attribute(scene: Scene, dice: Dice) -> Question | None:
     """ "what color is the circle?": one attribute in words; None if the drawn kind has no unambiguous question here."""
-    drawn = _attribute(scene, dice)
+    drawn = _attribute(scene, dice, ("color", "shape", "place"))
     return drawn and Question(drawn[0], drawn[1])
 
 
 def choice(scene: Scene, dice: Dice) -> Question | None:
     """As `attribute`, with four options, A to D: the answer is a letter."""
-    drawn = _attribute(scene, dice)
+    drawn = _attribute(scene, dice, ("color", "shape"))
     return drawn and _four(*drawn, dice)
 
 
-def _attribute(scene: Scene, dice: Dice) -> tuple[str, str, list[str]] | None:
+def _attribute(scene: Scene, dice: Dice, kinds: tuple[str, ...]) -> tuple[str, str, list[str]] | None:
     """A question about one attribute, its answer and all values the attribute can have."""
-    kind = dice.choice(("color", "shape", "place"))
+    kind = dice.choice(kinds)
     known = {"color": "shape", "shape": "color", "place": "pair"}[kind]
     item: Object = dice.choice(scene.objects)
     if sum(getattr(o, known) == getattr(item, known) for o in scene.objects) > 1:
@@ -121,6 +121,6 @@ def _four(stem: str, right: str, values: list[str], dice: Dice) -> Question:
     return Question(f"{stem} {listed}", LETTERS[options.index(right)], options)
 
 
-_ASKED = (exists, exists, exists, shows, lies, count, choice, choice, attribute, attribute, attribute)
+_ASKED = (exists, exists, exists, shows, lies, count, choice, choice, choice, attribute, attribute, attribute)
 """Kinds of a dialogue's questions, by weight. `attribute` and `shows` are what the others can be learned from: with
 yes, no and letters alone a small model never starts (docs/lab-notes.md)."""
