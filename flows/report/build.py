@@ -203,7 +203,7 @@ def _verdict(line: Mapping[str, Any], picture: np.ndarray) -> Raw:
 
 
 def one_per_picture(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """A question about each of the first pictures: its first about the first, its second about the second, and so on."""
+    """A question about each of the first pictures: the first picture's first, the second's second, and so on."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault(line["image"], []).append(line)
