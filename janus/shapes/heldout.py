@@ -23,7 +23,7 @@ from PIL import Image
 from janus.shapes import prompts
 from janus.shapes.dice import Dice
 from janus.shapes.draw import draw
-from janus.shapes.questions import absent_pairs, asks_for, choice, count, mixed_pairs
+from janus.shapes.questions import LETTERS, absent_pairs, asks_for, choice, count, mixed_pairs
 from janus.shapes.scene import Scene, make_scene
 
 PER_CATEGORY = 40
@@ -86,7 +86,8 @@ def _choice(named: _Named) -> list[dict[str, Any]]:
     for image, scene, dice in named:
         question = next((q for _ in range(8) if (q := choice(scene, dice))), None)
         if question is not None:
-            rows.append({"image": image, "text": question.text, "choices": question.options, "answer": question.answer})
+            letter = LETTERS[question.options.index(question.answer)]
+            rows.append({"image": image, "text": question.text, "choices": question.options, "answer": letter})
     return _numbered(rows)
 
 

@@ -16,7 +16,7 @@ _MIXED = 0.3
 
 @dataclass(frozen=True)
 class Question:
-    """One question. `text` holds the options of a multiple-choice question; its answer is a letter."""
+    """One question. `text` holds the options A to D of a multiple-choice question; its answer is one of `options`."""
 
     text: str
     answer: str
@@ -118,7 +118,7 @@ def _four(stem: str, right: str, values: list[str], dice: Dice) -> Question:
     wrong = dice.sample([value for value in values if value != right], 3)
     options = tuple(dice.shuffled([right, *wrong]))
     listed = " ".join(f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=True))
-    return Question(f"{stem} {listed}", LETTERS[options.index(right)], options)
+    return Question(f"{stem} {listed}", right, options)
 
 
 _ASKED = (exists, exists, exists, shows, lies, count, choice, choice, choice, attribute, attribute, attribute)
