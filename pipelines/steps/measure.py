@@ -19,7 +19,7 @@ from pipelines import ledger
 from pipelines.shardio import ShardWriter
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
 from pipelines.steps.device import Device, pick_device
-from pipelines.steps.phash import phash
+from pipelines.steps.phash import ENOUGH, phash
 from pipelines.steps.prefetch import chunks, ordered_map
 from pipelines.steps.scorer import CaptionScorer, check, fingerprint
 from schemas.layers import SIGNALS
@@ -30,9 +30,6 @@ from schemas.spec import Limits, Scorer
 VERSION = 1
 LANGUAGE_CHARS = 2000
 """Of a long text, the language is judged by its beginning."""
-
-HASHED_SIDE = 128
-"""Pictures are decoded for the perceptual hash at no less than this: four times the side it looks at."""
 
 Signals = dict[str, Any]
 
@@ -115,7 +112,7 @@ def measure_row(row: dict[str, Any], limits: Limits, scorer: CaptionScorer | Non
     if not row["images"]:
         return Measured(signals | {"content_sha256": hashlib.sha256("\n".join(texts).encode()).digest()})
     pixels = None
-    at_least = HASHED_SIDE if scorer is None else max(HASHED_SIDE, 2 * scorer.side)
+    at_least = ENOUGH if scorer is None else max(ENOUGH, 2 * scorer.side)
     caption = next((message["text"] for message in row["messages"] if message["role"] == "caption"), None)
     try:
         facts = inspect(row["images"][0]["bytes"], max_pixels=limits.max_pixels)

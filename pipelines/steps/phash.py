@@ -3,6 +3,9 @@
 The DCT hash of `ImageHash.phash`, bit for bit (grey, 32x32 Lanczos, the 8x8 lowest frequencies of the DCT-II against
 their median), as two small matrix products: some ten times faster. Coefficients are rounded before they are compared,
 so that flat pictures hash alike on every machine instead of hashing rounding noise.
+
+Large pictures are first averaged down by a whole factor, as JPEG decoders can do while decoding: so a picture hashes
+(nearly) alike whether it was decoded whole or reduced, from JPEG or PNG.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import numpy as np
 from PIL import Image
 
 SIDE = 32
+ENOUGH = 128
+"""Sides are not averaged down below this, and a reduced decode of no less will do."""
 LOW = 8
 
 _BASIS = 2 * np.cos(np.pi * np.arange(LOW)[:, None] * (2 * np.arange(SIDE)[None, :] + 1) / (2 * SIDE))
@@ -19,6 +24,7 @@ _BASIS = 2 * np.cos(np.pi * np.arange(LOW)[:, None] * (2 * np.arange(SIDE)[None,
 
 def phash(image: Image.Image) -> int:
     """Perceptual hash of an upright image: the 8x8 bits in row-major order, the first as the highest."""
-    grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    factor = max(1, min(image.size) // ENOUGH)
+    grey = image.convert("L").reduce(factor).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     low = np.round(_BASIS @ np.asarray(grey, dtype=np.float64) @ _BASIS.T, 3)
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")

@@ -52,6 +52,17 @@ def test_small_changes_stay_near_and_other_pictures_are_far() -> None:
     assert min(distance(phash(image), other) for other in others) > 10
 
 
+def test_whole_and_reduced_decodes_hash_alike() -> None:
+    from janus.images import load_rgb
+
+    for seed in range(20):
+        buffer = io.BytesIO()
+        picture(seed, 1000, 700).save(buffer, "JPEG", quality=90)
+        whole, reduced = (load_rgb(buffer.getvalue(), max_pixels=10**6, at_least=side) for side in (None, 128))
+        assert reduced.width == 250
+        assert distance(phash(whole), phash(reduced)) <= 2
+
+
 def test_flat_pictures_hash_alike_and_not_at_random() -> None:
     hashes = {phash(Image.new("RGB", (50, 40), (grey, grey, grey))) for grey in range(1, 256)}
     assert hashes == {1 << 63}, "only the mean is above the median"
