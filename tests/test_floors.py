@@ -20,7 +20,15 @@ FORBIDDEN = {
 }
 # Rooms of floor 2 must not know the commands above them.
 COMMANDS = ["train", "evaluate", "base", "assemble", "export", "generate", "chat"]
-GROUND = ["janus/model", "janus/data", "janus/shapes", "janus/images.py", "janus/image_headers.py", "janus/packed.py", "janus/cli.py"]
+GROUND = [
+    "janus/model",
+    "janus/data",
+    "janus/shapes",
+    "janus/images.py",
+    "janus/image_headers.py",
+    "janus/packed.py",
+    "janus/cli.py",
+]
 
 
 def imported(path: Path, *, module_level: bool = False) -> Iterator[str]:

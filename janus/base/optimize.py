@@ -24,7 +24,8 @@ class Optimizer:
         self, module: nn.Module, *, muon: float, adamw: float, steps: int, not_hidden: Iterable[str] = ()
     ) -> None:
         outer = tuple(not_hidden)
-        hidden, rest = [], []
+        hidden: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in module.named_parameters():
             is_hidden = parameter.ndim == 2 and not name.startswith(outer) and "embed" not in name
             (hidden if is_hidden else rest).append(parameter)

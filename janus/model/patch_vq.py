@@ -1,4 +1,4 @@
-"""The small VQ tokenizer of the tiny preset: the interface and codebook rules of Janus's VQ-16, without its convolutions.
+"""The small VQ tokenizer of the tiny preset: interface and codebook rules of VQ-16, without its convolutions.
 
 VQ-16 costs minutes to fit on a CPU even at 64 pixels. This is vector quantisation in its first form: one linear map
 turns a patch into a unit vector, the nearest code wins, and a code paints one patch. Like VQ-16 it shrinks a side 16
