@@ -123,7 +123,7 @@ def caption_histogram(scores: CaptionScores, threshold: float | None) -> Raw:
     """How well the caption score finds the captions that are wrong on purpose."""
     chart = svg.histogram(
         "Caption scores",
-        {"right captions": scores.right, "planted wrong captions": scores.wrong},
+        {"right": scores.right, "planted wrong": scores.wrong},
         x_label="cosine of image and caption embeddings",
         mark=None if threshold is None else (threshold, f"threshold {threshold:g}"),
     )
