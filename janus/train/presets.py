@@ -151,8 +151,8 @@ def tiny(stage: int) -> Recipe:
         common,
         stage=3,
         train=TRAINED[3],
-        steps=420,
-        data=replace(common.data, ratio=(7, 1, 3)),
+        steps=480,
+        data=replace(common.data, ratio=(5, 1, 6)),
         optimizer=Optimizer("muon", lr=2e-3, muon_lr=0.01),
         schedule=Schedule("cosine", warmup=10, floor=0.02),
     )
