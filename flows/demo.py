@@ -181,10 +181,14 @@ def demo(out: Path = Path("runs/demo"), scenes: int = 8000, seed: int = 0) -> No
     steps = plan(out, scenes, seed)
     screen = Screen(console, [step.title for step in steps])
     start = time.monotonic()
-    with screen.shown():
-        chain = Chain(out, screen)
-        for order, step in enumerate(steps):
-            chain.do(step, order)
+    try:
+        with screen.shown():
+            chain = Chain(out, screen)
+            for order, step in enumerate(steps):
+                chain.do(step, order)
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command goes on from here.")
+        raise
     results = json.loads((out / "results.json").read_text())
     console.print(results_table(results))
     console.print(f"Done in {duration(time.monotonic() - start)}. Report: {out / 'report.html'}")
