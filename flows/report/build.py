@@ -141,7 +141,8 @@ def reconstructions(pairs: Sequence[Reconstruction], codes: int) -> Raw:
     figures = (
         tag(
             "figure",
-            image(png_uri(np.concatenate([pair.original, pair.rebuilt])), "original above reconstruction"),
+            image(png_uri(pair.original), "original"),
+            image(png_uri(pair.rebuilt), "reconstruction"),
             tag("figcaption", f"{pair.psnr:.1f} dB", class_="soft"),
         )
         for pair in pairs
