@@ -42,8 +42,11 @@ lint: $(READY) ## Check style, types and formatting
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(READY) ## Run the benchmarks that this machine can run
-	@$(BIN)/python -m benchmarks
+bench: $(READY) ## Run the benchmarks that need no GPU, photos or other loaders (benchmarks/README.md)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r benchmarks/requirements-train.txt
+	@$(BIN)/python -m benchmarks.train_cpu
+	@$(BIN)/python -m benchmarks.packed_attention
+	@$(BIN)/python -m benchmarks.generate --preset tiny
 
 lock: ## Resolve requirements.lock anew (names and versions only)
 	@$(BIN)/uv pip compile -q --no-header --no-emit-index-url --no-annotate pyproject.toml --extra dev -o requirements.lock
