@@ -2,6 +2,7 @@
 
     python -m benchmarks.pipeline --photos DIR ... [--images 1000] [--rounds 3]
     python -m benchmarks.pipeline --photos DIR ... --memory 1000 20000
+    python -m benchmarks.pipeline --photos DIR ... --stages
 
 All sides get the same photos from one HTTP server on this machine and end with the same thing on disk: token ids and a
 384-px JPEG of quality 95 per image, beside its size, hashes, language. Each side is a fresh process; the sides take
@@ -14,6 +15,7 @@ turns; medians are printed (DESIGN D11).
 
 The figure is images per second of CPU time, children included: one core's worth, and hardly changed by a busy machine.
 `marginal` leaves out what a run of any size costs (imports, models): the difference of a long and a short run.
+`--stages` times the parts of our own work one by one instead, in this process. Results: benchmarks/pipeline.md.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,12 +213,71 @@ def compare(files: list[Path], model: Path, port: int, images: int, rounds: int)
     print(f"\nours / img2dataset + datasets.map: {marginal['ours'] / marginal['img2dataset']:.2f} (marginal)")
 
 
+def stages(files: list[Path], model: Path, rounds: int) -> None:
+    """CPU milliseconds per image of each part, the median of `rounds`, and what share decode and resize are."""
+    import hashlib
+    import io
+
+    from PIL import Image
+
+    from janus.images import inspect
+    from janus.model.pixels import understanding_pixels
+    from pipelines.steps.measure import measure_row
+    from pipelines.steps.tokenize import TokenizeStep
+    from schemas.spec import Limits, Tokenize
+
+    limits = Limits()
+    step = TokenizeStep(Path(), str(model), limits, Tokenize(), "cpu", with_codes=False)
+    step.setup()
+    data = [path.read_bytes() for path in files]
+    rows = [
+        {
+            "uid": bytes(16),
+            "outcome": "ok",
+            "messages": [{"role": "caption", "text": caption(number)}],
+            "images": [{"bytes": image, "sha256": hashlib.sha256(image).digest()}],
+        }
+        for number, image in enumerate(data)
+    ]
+
+    def opened(image: bytes) -> Image.Image:
+        return Image.open(io.BytesIO(image)).convert("RGB")
+
+    decoded = [opened(image) for image in data]
+    parts: dict[str, tuple[Any, list[Any]]] = {
+        "decode (Pillow)": (opened, data),
+        "resize and pad to 384 (bicubic)": (lambda image: understanding_pixels(image, SIDE), decoded),
+        "download: header and hash": (
+            lambda image: (inspect(image, max_pixels=MAX_PIXELS), hashlib.sha256(image).digest()),
+            data,
+        ),
+        "measure: reduced decode, hash, language": (lambda row: measure_row(row, limits), rows),
+        "tokenize: decode, resize, JPEG, token ids": (lambda row: step._prepare(row, "understanding", "plain"), rows),
+    }
+    cost = {name: statistics.median(_milliseconds(*part) for _ in range(rounds)) for name, part in parts.items()}
+    names = list(cost)
+    print("| part | CPU ms / image |\n|---|---:|")
+    for name, value in cost.items():
+        print(f"| {name} | {value:.2f} |")
+    bare, all_ours = sum(cost[name] for name in names[:2]), sum(cost[name] for name in names[2:])
+    print(f"\nours {all_ours:.2f} ms, decode + resize alone {bare:.2f} ms: {bare / all_ours:.0%} of the ceiling")
+
+
+def _milliseconds(function: Any, items: list[Any]) -> float:
+    function(items[0])
+    began = time.thread_time()
+    for item in items:
+        function(item)
+    return (time.thread_time() - began) / len(items) * 1000
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, nargs="+", help="folders of JPEG photos")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", type=int, nargs="+", help="instead: peak memory of builds of these sizes")
+    parser.add_argument("--stages", action="store_true", help="instead: CPU time of each part")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -226,6 +288,8 @@ def main() -> None:
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, {len(files)} photos")
     with tempfile.TemporaryDirectory() as folder, serving(files) as port:
         model = make_model(Path(folder) / "janus", side=SIDE, grid=24)
+        if options.stages:
+            return stages(files, model, options.rounds)
         if not options.memory:
             return compare(files, model, port, options.images, options.rounds)
         for images in options.memory:
