@@ -47,10 +47,7 @@ def parallelize(module: LossModule, recipe: Recipe, world: World) -> tuple[nn.Mo
     if not sharded:
         if world.size == 1:
             return module, None
-        with warnings.catch_warnings():
-            # Newer torch has another name for it, which older torch does not know.
-            warnings.filterwarnings("ignore", message="`broadcast_buffers`")
-            return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True), None
+        return _data_parallel(module), None
     mesh = _mesh(config, world)
     policy = MixedPrecisionPolicy()
     if recipe.precision == "bf16":
@@ -61,6 +58,20 @@ def parallelize(module: LossModule, recipe: Recipe, world: World) -> tuple[nn.Mo
     # one of them still takes part in the same collectives.
     fully_shard(module, mesh=mesh, mp_policy=policy)
     return module, mesh["shard"].get_group()
+
+
+def _data_parallel(module: LossModule) -> DistributedDataParallel:
+    """DDP whose sums are the same in a resumed run.
+
+    No parameter is ever unused; `find_unused_parameters` is there for its side effect. Without it DDP lays its buckets
+    out anew after the first step it sees, and with more than two ranks a sum's rounding depends on its place in one.
+    """
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    # Newer torch has another name for `broadcast_buffers`, which older torch does not know.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers`")
+    return DistributedDataParallel(
+        module, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True
+    )
 
 
 def _layers(module: LossModule) -> list[nn.Module]:
