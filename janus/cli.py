@@ -15,6 +15,8 @@ Imports neither torch nor transformers: `--help` of every command starts with th
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import io
 import os
 import re
@@ -47,7 +49,7 @@ def parse(
     default: T | None = None,
     description: str | None = None,
 ) -> T:
-    """Fill `command` (a dataclass or a function with type hints) from the command line.
+    """Fill `command`, a dataclass, or call it, a function with type hints, from the command line.
 
     Field docstrings become the help. `args` defaults to `sys.argv[1:]`, `default` gives the values not named there.
     Prints the help and exits 0 on `--help`.
@@ -60,11 +62,24 @@ def parse(
     written = io.StringIO()
     try:
         with contextlib.redirect_stderr(written):
-            return tyro.cli(command, prog=prog, args=args, description=description, **options)
+            parsed = tyro.cli(_only_bind(command), prog=prog, args=args, description=description, **options)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise UserError(f"{_one_line(written.getvalue())} (see {prog} --help)") from None
+    return parsed() if inspect.isfunction(command) else parsed
+
+
+def _only_bind(command: Callable[..., T]) -> Callable[..., Any]:
+    """A function of the same command line that returns the call instead of making it: nothing it says may be caught."""
+    if not inspect.isfunction(command):
+        return command
+
+    @functools.wraps(command)
+    def bound(*args: Any, **kwargs: Any) -> Callable[[], T]:
+        return functools.partial(command, *args, **kwargs)
+
+    return bound
 
 
 def _one_line(box: str) -> str:

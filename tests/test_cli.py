@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from janus.cli import UserError, parse, run
+from janus.cli import UserError, console, parse, run
 
 
 @dataclass(frozen=True)
@@ -78,3 +78,19 @@ def test_run_passes_the_exit_code_on() -> None:
     with pytest.raises(SystemExit) as caught:
         run(lambda: 3)
     assert caught.value.code == 3
+
+
+def test_a_function_runs_with_its_own_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    def command(times: int = 1) -> int:
+        """Say something.
+
+        Args:
+            times: How often.
+        """
+        console().print("working " * times)
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit) as stopped:
+        parse(command, prog="say", args=["--times", "2"])
+    assert stopped.value.code == 3
+    assert capsys.readouterr().err == "working working \n"
