@@ -30,8 +30,6 @@ BACKOFF_S = 5
 """Delays before retries: 5, 10 and 20 seconds, give or take half."""
 USER_ERRORS = (ValueError, FileNotFoundError)
 """What trying again cannot mend: a wrong spec, a missing file, a shard that failed for a reason of its own."""
-TIMEOUT_S = 7 * 24 * 3600
-"""A step that takes longer than a week hangs."""
 
 
 def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -51,7 +49,6 @@ def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
     retry_delay_seconds=exponential_backoff(BACKOFF_S),
     retry_jitter_factor=0.5,
     retry_condition_fn=_worth_retrying,
-    timeout_seconds=TIMEOUT_S,
     cache_policy=NO_CACHE,
 )
 def step(name: str, build: Build, shards: Sequence[Shard]) -> list[Shard]:

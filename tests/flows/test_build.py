@@ -14,6 +14,7 @@ from prefect.states import Running
 
 from flows.build import build_stage1_corpus, build_stage2_corpus, refresh_corpora
 from flows.zombies import corpus_tag
+from pipelines import build as pipelines_build
 from pipelines.build import build as build_directly
 from schemas.manifest import load_snapshot
 from schemas.spec import Operations, load_spec
@@ -138,3 +139,28 @@ def test_refresh_goes_on_after_a_corpus_that_fails(arguments: dict[str, Any], tm
         refresh_corpora([str(broken), arguments["spec"]], arguments["out"], arguments["variables"])
     assert load_snapshot(tmp_path / "corpora" / "photos").rows() == 10
     assert last_run("refresh-corpora").state_name == "Failed"
+
+
+@pytest.mark.parametrize(("error", "calls"), [(OSError("a hiccup"), 2), (ValueError("a mistake"), 1)])
+def test_a_hiccup_is_tried_again_and_a_mistake_is_not(
+    error: Exception, calls: int, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import build
+
+    tried: list[str] = []
+    measure = pipelines_build.STEPS["measure"]
+
+    def first_fails(context: Any, shards: Any) -> Any:
+        tried.append("measure")
+        if len(tried) == 1:
+            raise error
+        return measure(context, shards)
+
+    monkeypatch.setattr(pipelines_build, "STEPS", {**pipelines_build.STEPS, "measure": first_fails})
+    monkeypatch.setattr(build, "step", build.step.with_options(retry_delay_seconds=0.01))
+    if calls == 1:
+        with pytest.raises(ValueError, match="a mistake"):
+            build_stage2_corpus(**arguments)
+    else:
+        build_stage2_corpus(**arguments)
+    assert len(tried) == calls
