@@ -14,7 +14,6 @@ Without `packing` (generation with a cache) the layer behaves as `sdpa` does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -33,20 +32,22 @@ UNSUPPORTED = ("softcap", "s_aux", "position_bias")
 """Attention variants of some LLMs that have no packed form here; asking for one raises instead of being ignored."""
 
 
-@dataclass
 class Packing:
-    """Where the documents of B packs of L tokens lie."""
+    """Where the documents of B packs of L tokens lie.
 
-    lengths: torch.Tensor
-    """int32[D]: tokens of each document, in order; they sum to B*L and none crosses a multiple of L."""
-    row_length: int
-    """L."""
-    boundaries: torch.Tensor = field(init=False)
-    """int32[D+1]: flat position at which each document starts, and the end."""
+    No dataclass: FSDP copies dataclasses among a module's arguments, and with them what is worked out once per batch.
 
-    def __post_init__(self) -> None:
-        """Find the boundaries once, before the layers (which may be compiled) ask for them."""
-        self.boundaries = F.pad(self.lengths.cumsum(0, dtype=torch.int32), (1, 0))
+    Attributes:
+        lengths: int32[D], tokens of each document, in order; they sum to B*L and none crosses a multiple of L.
+        row_length: L.
+        boundaries: int32[D+1], flat position at which each document starts, and the end.
+    """
+
+    def __init__(self, lengths: torch.Tensor, row_length: int) -> None:
+        self.lengths = lengths
+        self.row_length = row_length
+        # Here, once, before the layers (which may be compiled) ask for them.
+        self.boundaries = F.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
 
     @property
     def mask(self) -> torch.Tensor:
