@@ -51,7 +51,8 @@ def parallelize(module: LossModule, recipe: Recipe, world: World) -> tuple[nn.Mo
     mesh = _mesh(config, world)
     policy = MixedPrecisionPolicy()
     if recipe.precision == "bf16":
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        # Inputs keep their type: ids and document boundaries have none to change, features follow the weights.
+        policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for layer in _layers(module):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     # All else is gathered at once with the root: encoder, adaptors, embeddings and heads, so a rank whose batch skips

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from dataclasses import replace
 
@@ -53,16 +55,17 @@ def test_our_side_learns_and_counts() -> None:
     assert measured.flops > 6 * 1.7e6 * measured.tokens
 
 
-def gpu_benchmark(arguments: list[str]) -> None:
+def gpu_benchmark(arguments: list[str]) -> str:
     torch.set_num_threads(1)
-    train_gpu.main(arguments)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        train_gpu.main(arguments)
+    return output.getvalue()
 
 
 @pytest.mark.parametrize("stage", ["2", pytest.param("3", marks=pytest.mark.slow)])
-def test_gpu_benchmark_runs_on_a_cpu(capfd: pytest.CaptureFixture[str], stage: str) -> None:
+def test_gpu_benchmark_runs_on_a_cpu(stage: str) -> None:
     words = "--preset tiny --device cpu --seq-len 256 --sequences 2 --micro-batch 1 --steps 1"
-    run_ranks(1, gpu_benchmark, [*words.split(), "--stage", stage])
-    output = capfd.readouterr().out
+    (output,) = run_ranks(1, gpu_benchmark, [*words.split(), "--stage", stage])
     assert re.search(r"compiled layers +[\d,]+ tok/s", output), output
 
 
