@@ -1,6 +1,6 @@
 """The corpus pipeline beside img2dataset + `datasets.map`, and beside nothing but decoding and resizing.
 
-    python -m benchmarks.pipeline --photos DIR ... [--images 1000] [--rounds 3]
+    python -m benchmarks.pipeline --photos DIR ... [--images 5000] [--rounds 3]
     python -m benchmarks.pipeline --photos DIR ... --memory 1000 20000
     python -m benchmarks.pipeline --photos DIR ... --stages
 
@@ -274,7 +274,7 @@ def _milliseconds(function: Any, items: list[Any]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, nargs="+", help="folders of JPEG photos")
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", type=int, nargs="+", help="instead: peak memory of builds of these sizes")
     parser.add_argument("--stages", action="store_true", help="instead: CPU time of each part")
