@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines import ledger
 from pipelines.engine import OnProgress, ShardStep, run_step
-from pipelines.shardio import ShardError
+from pipelines.shardio import ShardError, Written
 from schemas.manifest import Fingerprints, ShardManifest, Snapshot
 from schemas.sample import Task
 from schemas.spec import CorpusSpec, Filters, Operations, Source
@@ -112,6 +112,20 @@ class LayerWork:
     def output(self) -> str:
         """Path of the shard file to write, relative to the corpus folder."""
         return ledger.shard_path(self.recipe.layer, self.shard.source, self.shard.name, self.recipe.key(self.inputs))
+
+    def commit(self, corpus: Path, written: Written | None, counts: Mapping[str, int]) -> None:
+        """Commit the shard file that was written to `output`, with its rows by outcome or reason."""
+        assert written is not None, "commit after the writer is closed"
+        ledger.commit(
+            corpus,
+            self.recipe,
+            source=self.shard.source,
+            task=self.shard.task,
+            shard=self.shard.name,
+            inputs=self.inputs,
+            written=written,
+            counts=counts,
+        )
 
 
 def make_layer(

@@ -53,16 +53,7 @@ class DecideStep:
         _, reader = ledger.open_input(self.corpus, shard.path("signals"))
         table = decisions(reader.table(), rules)
         written = write_table(self.corpus / work.output, "decision", table)
-        ledger.commit(
-            self.corpus,
-            work.recipe,
-            source=shard.source,
-            task=shard.task,
-            shard=shard.name,
-            inputs=work.inputs,
-            written=written,
-            counts=count_decisions(table),
-        )
+        work.commit(self.corpus, written, count_decisions(table))
         advance(table.num_rows)
 
 

@@ -75,20 +75,10 @@ class DownloadStep:
                     counts[row["outcome"]] += 1
                 advance(len(rows))
             self._check_health(counts)
-        assert writer.written is not None
         if work.extra and transient(counts) == transient(ledger.load_manifest(self.corpus, work.extra).counts):
             output.unlink()
             return
-        ledger.commit(
-            self.corpus,
-            work.recipe,
-            source=shard.source,
-            task=shard.task,
-            shard=shard.name,
-            inputs=work.inputs,
-            written=writer.written,
-            counts=counts,
-        )
+        work.commit(self.corpus, writer.written, counts)
 
     def _load(
         self, fetcher: Fetcher, rows: Sequence[dict[str, Any]], earlier: Iterable[dict[str, Any]] | None, source: Source

@@ -71,17 +71,7 @@ class MeasureStep:
                 writer.write(signals)
                 counts[signals["outcome"]] += 1
                 advance(1)
-        assert writer.written is not None
-        ledger.commit(
-            self.corpus,
-            work.recipe,
-            source=shard.source,
-            task=shard.task,
-            shard=shard.name,
-            inputs=work.inputs,
-            written=writer.written,
-            counts=counts,
-        )
+        work.commit(self.corpus, writer.written, counts)
 
     def _unscored(self, rows: Iterable[dict[str, Any]]) -> Iterable[Signals]:
         return (measure_row(row, self.limits).signals for row in rows)

@@ -123,17 +123,7 @@ class TokenizeStep:
                 if item.row is not None:
                     writer.write(item.row)
                 advance(1)
-        assert writer.written is not None
-        ledger.commit(
-            self.corpus,
-            work.recipe,
-            source=shard.source,
-            task=shard.task,
-            shard=shard.name,
-            inputs=work.inputs,
-            written=writer.written,
-            counts=counts,
-        )
+        work.commit(self.corpus, writer.written, counts)
 
     def _kept(self, shard: Shard, keep: Sequence[bool], earlier: Earlier) -> Iterator[dict[str, Any] | Prepared]:
         """The kept rows in order: as they are in the raw shard, or finished where an earlier train shard has them."""
