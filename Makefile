@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 and make:
 #   make demo    make test
-# Each sets up .venv first if it is missing or older than the lock file.
+# Each sets up .venv first if it is missing or older than the lock file. uv installs in seconds; pip does where uv fails,
+# behind a proxy with a certificate of its own, say, which pip may know from the system's settings.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -24,8 +25,10 @@ $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@echo "Installing the locked packages into $(VENV) ..."
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock \
+		|| { echo "uv failed; trying pip, which takes minutes ..."; \
+		     $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(READY) ## From nothing to a trained, measured tiny Janus: corpus, three stages, report in runs/demo
