@@ -11,26 +11,22 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from email.message import Message
 from queue import Empty, SimpleQueue
 
 from janus.images import ImageProblem, inspect
 from pipelines.fetch.address import Resolver, Target, parse, redirected
-from pipelines.fetch.dates import header_date
+from pipelines.fetch.dates import retry_after
 from pipelines.fetch.hosts import HostQueue
 from pipelines.fetch.optout import opted_out
 from pipelines.fetch.policies import Policies
-from pipelines.fetch.result import Fetched, FetchProblem, outcome_of_status
+from pipelines.fetch.result import FIRST_WAIT_S, LONGEST_RETRY_AFTER_S, Fetched, FetchProblem, outcome_of_status
 from pipelines.fetch.transport import Reply, Transport
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
 
-FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
-"""Waiting before the next attempt doubles from the one to the other."""
-LONGEST_RETRY_AFTER_S = 60.0
-"""A server that asks for more is left alone: its rows stay transient, for `--retry-transient`."""
+"""Waiting before the next attempt doubles from FIRST_WAIT_S to this."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,13 @@ class BuiltinFetcher:
         final = job.target.url if job.seen else job.url
         try:
             if self._limits.respect_opt_out:
-                self._policies.check(job.target)
+                try:
+                    self._policies.check(job.target)
+                except FetchProblem as problem:
+                    # No pause of the host: nothing is sent to it anyway before its policy is known, and its rows shall
+                    # wait for that together, not a few after the others.
+                    result = self._failed(job, problem, final)
+                    return replace(result, pause=0.0) if isinstance(result, _Again) else result
                 start = time.monotonic()  # asking for the site's policy is not part of the request
             reply = self._transport.get(
                 job.target, seconds=job.seconds, max_bytes=self._limits.max_bytes, check=self._check_headers
@@ -165,12 +167,3 @@ class BuiltinFetcher:
         if not 200 <= reply.status < 300:
             outcome = outcome_of_status(reply.status)
             raise FetchProblem(outcome, status=reply.status, retry_after=retry_after(reply.headers))
-
-
-def retry_after(headers: Message, now: datetime | None = None) -> float | None:
-    """Seconds of a Retry-After header, which holds a number or a date; None without one that makes sense."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    moment = header_date(value)
-    return None if moment is None else max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())

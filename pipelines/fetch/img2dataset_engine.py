@@ -30,7 +30,7 @@ from pipelines.fetch.address import Resolver, Target, parse
 from pipelines.fetch.img2dataset_guard import FORBIDDEN, RULES
 from pipelines.fetch.optout import OPT_OUT, product
 from pipelines.fetch.policies import Policies
-from pipelines.fetch.result import Fetched, FetchProblem, outcome_of_status
+from pipelines.fetch.result import FIRST_WAIT_S, LONGEST_RETRY_AFTER_S, Fetched, FetchProblem, outcome_of_status
 from pipelines.fetch.transport import Transport
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
@@ -43,7 +43,6 @@ SHARD_S = 900.0
 """Hung is also who finishes no shard for so long, however busy (an endless body)."""
 MEMORY = 4 << 30
 """Bytes that each of its processes may use, besides the images: it reads bodies whole, however large."""
-FIRST_WAIT_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -62,18 +61,24 @@ class Img2datasetFetcher:
     def fetch_many(self, urls: Sequence[str]) -> list[Fetched]:
         """Fetch all, answers in the order of `urls`."""
         results: dict[int, Fetched] = {}
-        left: dict[int, str] = {}
-        for index, admitted in enumerate(self._pool.map(self._admit, urls)):
-            if isinstance(admitted, Target):
-                left[index] = admitted.url
-            else:
-                results[index] = Fetched(urls[index], admitted.outcome, http_status=admitted.status)
+        left = list(range(len(urls)))
+        wait = 0.0
         for attempt in range(self._operations.retries + 1):
-            if left and attempt:
-                time.sleep(FIRST_WAIT_S * 2**attempt)
-            for index, outcome, data, status in self._download(left):
+            time.sleep(wait)
+            wait = FIRST_WAIT_S * 2 ** (attempt + 1)
+            admitted: dict[int, str] = {}
+            for index, answer in zip(left, self._pool.map(self._admit, [urls[index] for index in left]), strict=True):
+                if isinstance(answer, Target):
+                    admitted[index] = answer.url
+                else:
+                    results[index] = Fetched(urls[index], answer.outcome, http_status=answer.status)
+                    if (asked := answer.retry_after or 0.0) <= LONGEST_RETRY_AFTER_S:
+                        wait = max(wait, asked)
+            for index, outcome, data, status in self._download(admitted):
                 results[index] = Fetched(urls[index], outcome, data, http_status=status)
-            left = {index: url for index, url in left.items() if results[index].outcome.transient}
+            left = [index for index in left if results[index].outcome.transient]
+            if not left:
+                break
         return [results[index] for index in range(len(urls))]
 
     def close(self) -> None:

@@ -2,7 +2,8 @@
 
 - 2xx: read (the first 500 KiB, RFC 9309 section 2.5). 4xx but 429: there is none, everything is allowed.
 - 5xx, 429, a time-out or no connection: nothing is known, so nothing is fetched (RFC 9309 section 2.3.1.4). The rows
-  get that transient outcome and can be tried again; it is remembered for FAILURE_S, so a dead host costs little.
+  get that transient outcome, and when to try again: in FAILURE_S or, if the site said so, after its Retry-After. Until
+  then the site is not asked again, so all rows of a dead host together cost one request per attempt.
 - Crawl-delay is no part of RFC 9309 and is not used; `per_host` limits the load.
 - tdmrep.json: the first rule whose `location` matches the path decides. An unreadable one reserves nothing.
 """
@@ -18,14 +19,17 @@ from dataclasses import dataclass, field
 from protego import Protego
 
 from pipelines.fetch.address import Target, parse, redirected
+from pipelines.fetch.dates import retry_after
 from pipelines.fetch.optout import product
-from pipelines.fetch.result import FetchProblem, outcome_of_status
+from pipelines.fetch.result import FIRST_WAIT_S, FetchProblem, outcome_of_status
 from pipelines.fetch.transport import Reply, Transport
 from schemas.reasons import Outcome
 from schemas.spec import Limits
 
 MAX_BYTES = 500 * 1024
-FAILURE_S = 30.0
+FAILURE_S = FIRST_WAIT_S
+"""How long a failure is remembered: no longer than a row waits, or its attempts would end before the site is asked a
+second time."""
 ORIGINS = 10_000
 """Origins remembered; the ones not used longest are forgotten."""
 
@@ -39,7 +43,7 @@ class _Policy:
     tdm: list[tuple[str, bool]] = field(default_factory=list)
     known: bool = False
     failure: FetchProblem | None = None
-    failed_at: float = 0.0
+    failed_until: float = 0.0
 
 
 class Policies:
@@ -53,7 +57,10 @@ class Policies:
         self._lock = threading.Lock()
 
     def check(self, target: Target) -> None:
-        """Raise FetchProblem OPTED_OUT if the site reserves `target`, or why its policy cannot be had."""
+        """Raise FetchProblem OPTED_OUT if the site reserves `target`, or why its policy cannot be had.
+
+        The latter with `retry_after`: the seconds until the site will be asked again.
+        """
         policy = self._policy(target.origin)
         with policy.lock:  # the first one asks, the others wait for its answer
             if not policy.known:
@@ -75,14 +82,21 @@ class Policies:
         return policy
 
     def _load(self, policy: _Policy, target: Target) -> None:
-        if policy.failure is not None and time.monotonic() < policy.failed_at + FAILURE_S:
-            raise policy.failure
+        if policy.failure is None or time.monotonic() >= policy.failed_until:
+            self._ask(policy, target)
+        if policy.failure is not None:
+            left = max(0.0, policy.failed_until - time.monotonic())
+            raise FetchProblem(policy.failure.outcome, status=policy.failure.status, retry_after=left)
+
+    def _ask(self, policy: _Policy, target: Target) -> None:
         try:
             robots = self._text(parse(f"{target.origin}/robots.txt"))
             reservations = self._text(parse(f"{target.origin}/.well-known/tdmrep.json"))
         except FetchProblem as problem:
-            policy.failure, policy.failed_at = problem, time.monotonic()
-            raise
+            policy.failure = problem
+            policy.failed_until = time.monotonic() + max(FAILURE_S, problem.retry_after or 0.0)
+            return
+        policy.failure = None
         policy.robots = Protego.parse(robots) if robots else None
         policy.tdm = tdm_rules(reservations) if reservations else []
         policy.known = True
@@ -96,7 +110,9 @@ class Policies:
                 raise
             return None  # e.g. a redirect loop, or one that leads to a private address: there is no such file
         if reply.status == 429 or reply.status >= 500:
-            raise FetchProblem(outcome_of_status(reply.status), status=reply.status)
+            raise FetchProblem(
+                outcome_of_status(reply.status), status=reply.status, retry_after=retry_after(reply.headers)
+            )
         return reply.body.decode("utf-8", "replace") if 200 <= reply.status < 300 else None
 
     def _get(self, target: Target) -> Reply:

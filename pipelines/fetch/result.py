@@ -8,6 +8,11 @@ from typing import Protocol
 
 from schemas.reasons import Outcome
 
+FIRST_WAIT_S = 0.5
+"""Least time between two attempts at an address."""
+LONGEST_RETRY_AFTER_S = 60.0
+"""A server that asks for more is left alone: its rows stay transient, for `--retry-transient`."""
+
 
 @dataclass(frozen=True)
 class Fetched:

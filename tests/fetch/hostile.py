@@ -26,6 +26,9 @@ HOSTS = (
     "deny.test",
     "broken-robots.test",
     "limited-robots.test",
+    "busy-robots.test",
+    "patient-robots.test",
+    "closed-robots.test",
     "tdm.test",
     "moved-robots.test",
     "forbidden-robots.test",
@@ -86,6 +89,14 @@ def redirect(location: str, status: str = "302 Found") -> Callable[[Request], bo
 def first_then_ok(status: str, *headers: str) -> Callable[[Request], bool]:
     def behave(request: Request) -> bool:
         request.send(answer(status, b"later", *headers) if request.number == 1 else answer("200 OK", PHOTO))
+        return True
+
+    return behave
+
+
+def busy_then_absent(*headers: str) -> Callable[[Request], bool]:
+    def behave(request: Request) -> bool:
+        request.send(answer("503 Busy", b"", *headers) if request.number == 1 else answer("404 Not Found"))
         return True
 
     return behave
@@ -305,6 +316,9 @@ POLICIES: dict[tuple[str, str], Callable[[Request], bool]] = {
     ("deny.test", "/robots.txt"): ok(ROBOTS_TXT),
     ("broken-robots.test", "/robots.txt"): fixed("503 Busy"),
     ("limited-robots.test", "/robots.txt"): first_then_ok("429 Too Many"),
+    ("busy-robots.test", "/robots.txt"): busy_then_absent(),
+    ("patient-robots.test", "/robots.txt"): busy_then_absent("Retry-After: 2"),
+    ("closed-robots.test", "/robots.txt"): busy_then_absent("Retry-After: 3600"),
     ("moved-robots.test", "/robots.txt"): redirect("http://deny.test/robots.txt"),
     ("forbidden-robots.test", "/robots.txt"): fixed("403 Forbidden"),
     ("tdm.test", "/.well-known/tdmrep.json"): ok(

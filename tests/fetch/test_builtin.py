@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.fetch.builtin import BuiltinFetcher, retry_after
+from pipelines.fetch.builtin import BuiltinFetcher
+from pipelines.fetch.dates import retry_after
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
 from tests.fetch.hostile import PHOTO, Hostile

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
 
 from pipelines.fetch import Fetched
-from pipelines.fetch import policies as module
 from pipelines.fetch.builtin import BuiltinFetcher
 from pipelines.fetch.policies import matches, tdm_rules
 from schemas.reasons import Outcome
@@ -46,25 +46,55 @@ def test_unreadable_reservations_reserve_nothing(text: str) -> None:
     assert tdm_rules(text) == []
 
 
-def fetch(server: Hostile, *urls: str, retries: int = 0) -> list[Fetched]:
-    fetcher = BuiltinFetcher(Limits(deadline_s=20), Operations(retries=retries, resolve=server.resolve))
-    try:
-        return fetcher.fetch_many(urls)
-    finally:
-        fetcher.close()
+def fetch(server: Hostile, *urls: str, **operations: int) -> list[Fetched]:
+    fetcher = BuiltinFetcher(
+        Limits(deadline_s=20), Operations.model_validate({"resolve": server.resolve, **operations})
+    )
+    with contextlib.closing(fetcher):
+        return list(fetcher.fetch_many(urls))
 
 
 def test_a_failed_policy_is_remembered_for_a_while(server: Hostile) -> None:
     urls = [f"http://broken-robots.test/{n}.jpg" for n in range(20)]
-    assert {result.outcome for result in fetch(server, *urls)} == {Outcome.HTTP_SERVER_ERROR}
+    assert {result.outcome for result in fetch(server, *urls, retries=0)} == {Outcome.HTTP_SERVER_ERROR}
     assert server.hits["broken-robots.test", "/robots.txt"] == 1
 
 
-def test_and_then_asked_for_again(server: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FAILURE_S", 0.1)
-    [result] = fetch(server, "http://limited-robots.test/photo.jpg", retries=1)
-    assert result.outcome == Outcome.OK
-    assert server.hits["limited-robots.test", "/robots.txt"] == 2
+def test_rows_of_a_dead_host_together_cost_one_request_per_attempt(server: Hostile) -> None:
+    urls = [f"http://broken-robots.test/{n}.jpg" for n in range(100)]
+    before = server.hits["broken-robots.test", "/robots.txt"]
+    start = time.monotonic()
+    assert {result.outcome for result in fetch(server, *urls, retries=2, per_host=2)} == {Outcome.HTTP_SERVER_ERROR}
+    assert 3 <= server.hits["broken-robots.test", "/robots.txt"] - before <= 10  # 3, but for a very busy machine
+    assert time.monotonic() - start < 10, "rows wait together: one after the other they would take a minute"
+
+
+@pytest.mark.parametrize("host", ["limited-robots.test", "busy-robots.test"])
+def test_a_row_outlasts_a_short_failure_of_its_policy(server: Hostile, host: str) -> None:
+    """With the retries that everybody has, and other rows that come while the failure is still remembered."""
+    results = fetch(server, *(f"http://{host}/photo.jpg?{n}" for n in range(20)), per_host=4)
+    assert {result.outcome for result in results} == {Outcome.OK}
+    assert server.hits[host, "/robots.txt"] == 2
+
+
+def test_a_policy_is_waited_for_as_long_as_the_site_asks(server: Hostile) -> None:
+    start = time.monotonic()
+    results = fetch(server, *(f"http://patient-robots.test/photo.jpg?{n}" for n in range(20)), retries=1)
+    assert time.monotonic() - start >= 2
+    assert {result.outcome for result in results} == {Outcome.OK}
+    assert server.hits["patient-robots.test", "/robots.txt"] == 2
+
+
+def test_but_not_for_an_hour(server: Hostile) -> None:
+    fetcher = BuiltinFetcher(Limits(), Operations(resolve=server.resolve))
+    start = time.monotonic()
+    with contextlib.closing(fetcher):
+        for _ in range(3):
+            [result] = fetcher.fetch_many(["http://closed-robots.test/photo.jpg"])
+            assert (result.outcome, result.http_status) == (Outcome.HTTP_SERVER_ERROR, 503)
+            time.sleep(0.3)
+    assert time.monotonic() - start < 3, "left alone for this run, and no attempt wasted on it"
+    assert server.hits["closed-robots.test", "/robots.txt"] == 1
 
 
 def test_opt_outs_can_be_left_to_the_caller(server: Hostile) -> None:
