@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydantic
 
-from pipelines.shardio import TEMPORARY, ShardError, ShardReader, Written, atomic_file, open_shard
+from pipelines.shardio import TEMPORARY, ShardError, ShardReader, Written, atomic_file, finished, open_shard
 from schemas.digest import canonical_json, digest
 from schemas.layers import LAYERS, VERSION
 from schemas.manifest import FORMAT, ShardManifest
@@ -151,7 +150,7 @@ def commit(
 def manifests(corpus: Path, layer: str, source: str) -> dict[str, list[ShardManifest]]:
     """All committed shards of a layer and source, by shard name; unreadable manifests are left out."""
     found: dict[str, list[ShardManifest]] = {}
-    for file in sorted((corpus / layer / source).glob("*.json")):
+    for file in finished(corpus / layer / source, "*.json"):
         path = f"{layer}/{source}/{file.stem}.arrow"
         manifest = find(corpus, path)
         if manifest is not None:
@@ -176,8 +175,7 @@ def locked(corpus: Path) -> Iterator[None]:
 
 def sweep(corpus: Path) -> None:
     """Remove the temporary files that a killed build left behind. Call only while holding the lock."""
-    for layer in LAYERS:
-        for folder, _, files in os.walk(corpus / layer):
-            for name in files:
-                if name.startswith(TEMPORARY):
-                    Path(folder, name).unlink(missing_ok=True)
+    # Shards, snapshots, and LATEST in the corpus folder itself.
+    for folder in (*(f"{layer}/*/" for layer in LAYERS), "snapshots/", ""):
+        for left in corpus.glob(f"{folder}{TEMPORARY}*"):
+            left.unlink(missing_ok=True)

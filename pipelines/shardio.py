@@ -29,6 +29,14 @@ TEMPORARY = ".tmp-"
 """Prefix of unfinished files. Nothing reads them; the next build sweeps them away."""
 
 
+def finished(folder: Path, pattern: str) -> list[Path]:
+    """Files below `folder` that match `pattern`, in order of name, without unfinished ones.
+
+    `Path.glob` takes "*" for names that begin with a dot too, so it would take a temporary file for the real one.
+    """
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith(TEMPORARY))
+
+
 class ShardError(ValueError):
     """A shard that is missing or damaged, in one line that names the file and says what to do."""
 

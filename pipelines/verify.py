@@ -20,7 +20,7 @@ import tyro
 
 from janus.cli import parse, run
 from pipelines import ledger
-from pipelines.shardio import ShardError, uid_array
+from pipelines.shardio import ShardError, finished, uid_array
 from pipelines.steps.collect_garbage import snapshot_names
 from schemas.layers import LAYERS
 from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, load_snapshot
@@ -122,7 +122,7 @@ def verify(corpus: str | Path) -> Report:
 def _paths(folder: Path) -> Iterator[str]:
     """Every shard that a manifest says exists."""
     for layer in LAYERS:
-        for file in sorted((folder / layer).glob("*/*.json")):
+        for file in finished(folder / layer, "*/*.json"):
             yield file.with_suffix(".arrow").relative_to(folder).as_posix()
 
 

@@ -12,6 +12,8 @@ import pytest
 from pipelines import ledger
 from pipelines.build import STEPS, build, finish, opened
 from pipelines.engine import Progress
+from pipelines.steps.collect_garbage import collect_garbage
+from schemas.digest import canonical_json
 from schemas.layers import LAYERS
 from schemas.manifest import Snapshot, load_snapshot
 from schemas.reasons import Drop, Outcome
@@ -340,6 +342,18 @@ def test_keep_last_deletes_what_no_kept_snapshot_needs(model: Path, tmp_path: Pa
     assert on_disk == used
     assert {entry.path for entry in first.shards}.isdisjoint(on_disk)
     assert {entry.upstream["raw"] for entry in first.shards} <= on_disk, "shared with the later ones"
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_newest_snapshot_is_the_one_latest_names(corpus: Path, tmp_path: Path, before: bool) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    latest = load_snapshot(copy)
+    # What a kill between the two writes of publish leaves, with a name on either side of that of LATEST.
+    left = (latest.model_copy(update={"spec": str(number)}) for number in range(1000))
+    orphan = next(snapshot for snapshot in left if (snapshot.name < latest.name) == before)
+    (copy / "snapshots" / f"{orphan.name}.json").write_bytes(canonical_json(orphan))
+    assert collect_garbage(copy, 1) == [f"snapshots/{orphan.name}.json"]
+    assert contents(copy) == contents(corpus)
 
 
 def test_a_folder_holds_one_corpus(corpus: Path, sources: list[dict[str, Any]], model: Path) -> None:

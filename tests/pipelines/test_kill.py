@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.build import build
 from pipelines.verify import verify
-from tests.pipelines.test_build import world
-from tests.pipelines.world import contents, spec
+from schemas.manifest import load_snapshot
+from schemas.spec import CorpusSpec, Operations
+from tests.pipelines.test_build import grow, world
+from tests.pipelines.world import contents, folder_source, image_folder, spec
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +43,43 @@ def test_two_kills(model: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_twenty_five_kills(model: Path, tmp_path: Path) -> None:
     torment(model, tmp_path, kills=25)
+
+
+def kill_at(settings: CorpusSpec, corpus: Path, pattern: str) -> None:
+    """Build until the file of that name is about to be put in place, then `kill -9`."""
+    file = corpus.parent / "spec.json"
+    file.write_text(settings.model_dump_json())
+    command = [sys.executable, "-m", "tests.pipelines.kill_at", str(file), str(corpus), pattern]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_a_kill_while_a_snapshot_is_written(model: Path, tmp_path: Path) -> None:
+    settings = spec(model, [folder_source(image_folder(tmp_path / "photos", list(range(12))))])
+    corpus = tmp_path / "c"
+    kill_at(settings, corpus, "snapshots/*")
+    assert len(list((corpus / "snapshots").iterdir())) == 1, "a file begun and not finished"
+    assert verify(corpus).differences == (), "which is no snapshot"
+    build(settings, corpus, Operations(keep_last=1))
+    build(settings, tmp_path / "undisturbed", Operations())
+    assert contents(corpus) == contents(tmp_path / "undisturbed")
+
+
+def test_a_kill_between_a_snapshot_and_latest(model: Path, tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", list(range(12)))
+    settings, corpus = spec(model, [folder_source(photos)]), tmp_path / "c"
+    first = build(settings, corpus, Operations())
+    grow(photos, [100])
+    kill_at(settings, corpus, "LATEST")
+    assert load_snapshot(corpus) == first
+    grow(photos, [101])
+    latest = build(settings, corpus, Operations())
+    assert [path.name[:5] for path in sorted((corpus / "snapshots").iterdir())] == ["00001", "00002", "00002"]
+    assert not list(corpus.glob(".tmp-*")), "the unfinished LATEST is gone"
+    assert verify(corpus).differences == ()
+    assert build(settings, corpus, Operations(keep_last=2)) == latest
+    assert sorted(path.stem for path in (corpus / "snapshots").iterdir()) == [first.name, latest.name]
+    assert verify(corpus).differences == ()
 
 
 SLEEPY = """

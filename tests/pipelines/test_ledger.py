@@ -100,8 +100,10 @@ def test_one_build_at_a_time(tmp_path: Path) -> None:
 
 def test_a_build_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
     path = ledger.path_of(commit(tmp_path))
-    left = tmp_path / "decision/photos/.tmp-0123-x.arrow"
-    left.write_bytes(b"half")
+    (tmp_path / "snapshots").mkdir()
+    left = [tmp_path / folder / ".tmp-0123-x.json" for folder in ("decision/photos", "snapshots", ".")]
+    for file in left:
+        file.write_bytes(b"half")
     ledger.sweep(tmp_path)
-    assert not left.exists()
+    assert not any(file.exists() for file in left)
     assert ledger.find(tmp_path, path) is not None
