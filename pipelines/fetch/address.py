@@ -6,6 +6,10 @@ server that answers differently the second time (DNS rebinding) gains nothing. R
 Refused are all addresses that are not public: private, loopback, link-local (cloud metadata), carrier-grade NAT,
 multicast, reserved, and IPv6 forms that carry such an IPv4 address. The one exception are the host overrides of
 `operations.resolve`, like curl's --resolve, which the person who starts the build writes.
+
+Of IPv6, only what is handed out on the open internet (2000::/3) is taken, and forms that carry an IPv4 address only if
+they are the public translations of a public one (mapped, 64:ff9b::/96, 6to4). A list of what to refuse would not do:
+local translators (64:ff9b:1::/48), ::a.b.c.d, ::ffff:0:a.b.c.d and site-local addresses are "global" to `ipaddress`.
 """
 
 from __future__ import annotations
@@ -28,7 +32,10 @@ from schemas.reasons import Outcome
 PORTS = {"http": 80, "https": 443}
 REMEMBER_S = 300.0
 """How long a resolved name is believed."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
+"""Not yet known to the `ipaddress` of Python 3.11."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +91,11 @@ def is_public(address: str) -> bool:
     """Whether an IP address is one of the open internet."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped or ip.sixtofour
         if inner is not None:
             return is_public(str(inner))
+        if ip not in _GLOBAL_UNICAST or ip in _DOCUMENTATION:
+            return False
     return ip.is_global and not ip.is_multicast
 
 
