@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from janus.images import ImageProblem, inspect, load_rgb
+from janus.images import ImageProblem, inspect, load_reduced
 from pipelines import ledger
 from pipelines.shardio import ShardWriter
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
@@ -27,7 +27,7 @@ from schemas.reasons import Outcome
 from schemas.sample import IMAGE_MARK
 from schemas.spec import Limits, Scorer
 
-VERSION = 1
+VERSION = 2
 LANGUAGE_CHARS = 2000
 """Of a long text, the language is judged by its beginning."""
 
@@ -103,15 +103,16 @@ def measure_row(row: dict[str, Any], limits: Limits, scorer: CaptionScorer | Non
         return Measured(signals | {"content_sha256": hashlib.sha256("\n".join(texts).encode()).digest()})
     pixels = None
     at_least = ENOUGH if scorer is None else max(ENOUGH, 2 * scorer.side)
+    mode: Literal["RGB", "L"] = "L" if scorer is None else "RGB"
     caption = next((message["text"] for message in row["messages"] if message["role"] == "caption"), None)
     try:
         facts = inspect(row["images"][0]["bytes"], max_pixels=limits.max_pixels)
         for index, image in enumerate(row["images"]):
-            rgb = load_rgb(image["bytes"], max_pixels=limits.max_pixels, at_least=at_least)
+            picture = load_reduced(image["bytes"], max_pixels=limits.max_pixels, at_least=at_least, mode=mode)
             if index == 0:
-                signals["phash"] = phash(rgb)
+                signals["phash"] = phash(picture)
                 if scorer is not None and caption is not None:
-                    pixels = scorer.preprocess(rgb)
+                    pixels = scorer.preprocess(picture)
     except ImageProblem as problem:
         return Measured(signals | {"outcome": problem.outcome.value, "phash": None})
     signals |= {

@@ -23,7 +23,7 @@ _BASIS = 2 * np.cos(np.pi * np.arange(LOW)[:, None] * (2 * np.arange(SIDE)[None,
 
 
 def phash(image: Image.Image) -> int:
-    """Perceptual hash of an upright image: the 8x8 bits in row-major order, the first as the highest."""
+    """Perceptual hash of an upright image of mode RGB or L: the 8x8 bits in row-major order, the first as the highest."""
     factor = max(1, min(image.size) // ENOUGH)
     grey = image.convert("L").reduce(factor).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     low = np.round(_BASIS @ np.asarray(grey, dtype=np.float64) @ _BASIS.T, 3)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from janus.images import load_reduced, load_rgb
 from pipelines.steps.phash import phash
 from tests.pipelines.world import picture
 
@@ -53,14 +54,14 @@ def test_small_changes_stay_near_and_other_pictures_are_far() -> None:
 
 
 def test_whole_and_reduced_decodes_hash_alike() -> None:
-    from janus.images import load_rgb
-
     for seed in range(20):
         buffer = io.BytesIO()
         picture(seed, 1000, 700).save(buffer, "JPEG", quality=90)
-        whole, reduced = (load_rgb(buffer.getvalue(), max_pixels=10**6, at_least=side) for side in (None, 128))
-        assert reduced.width == 250
-        assert distance(phash(whole), phash(reduced)) <= 2
+        whole = phash(load_rgb(buffer.getvalue(), max_pixels=10**6))
+        for mode in ("RGB", "L"):
+            reduced = load_reduced(buffer.getvalue(), max_pixels=10**6, at_least=128, mode=mode)
+            assert reduced.width == 250
+            assert distance(whole, phash(reduced)) <= 2
 
 
 def test_flat_pictures_hash_alike_and_not_at_random() -> None:
