@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.attention import varlen  # noqa: F401 (registers its operator)
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
@@ -25,10 +26,12 @@ from janus.train.world import World
 KEPT_BY_SELECTIVE = (
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
+    # `janus.model.attention` on a GPU. The flash kernel inside it is out of the policy's sight.
+    torch.ops.torch_attn._varlen_attn.default,
     torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
-    torch.ops.aten._flash_attention_forward.default,
 )
 """What selective activation checkpointing keeps: the products and attention, dear to compute and small to store."""
 
