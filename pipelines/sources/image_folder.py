@@ -26,7 +26,8 @@ class ImageFolderOptions(Options):
     """Options of `image_folder`."""
 
     captions: str = "captions.jsonl"
-    """JSON-lines file, relative to the source's path. Without it, each image needs a .txt of the same name."""
+    """JSON-lines file, relative to the source's path. It must be there if any of these options is given; else, without
+    it, each image needs a .txt of the same name."""
     image: str = "image"
     """Field with the image's path, relative to the folder of the JSON-lines file."""
     caption: str = "caption"
@@ -38,6 +39,11 @@ def read(source: Source) -> Iterator[Sample]:
     options = options_of(source, ImageFolderOptions)
     root = root_of(source)
     captions = inside(root, options.captions, f"source {source.name}: options.captions")
+    if options.model_fields_set and not captions.is_file():
+        raise SourceError(
+            f"source {source.name}: options.captions: {captions}: no such file; correct the name, or leave all options "
+            "out if each image has a .txt beside it"
+        )
     pairs = _listed(captions, root, options) if captions.is_file() else _beside(root)
     for key, relative, caption, where in pairs:
         yield Sample(

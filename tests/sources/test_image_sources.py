@@ -84,6 +84,14 @@ def test_captions_beside_the_images(write, tmp_path: Path, read) -> None:
         read("image_folder", tmp_path)
 
 
+@pytest.mark.parametrize("options", [{"captions": "caption.jsonl"}, {"image": "file_name"}, {"caption": "text"}])
+def test_captions_that_are_named_must_be_there(write, tmp_path: Path, read, options: dict[str, str]) -> None:
+    write("b.jpg", PHOTO)
+    write("b.txt", "never to be taken for what the misspelt file says")
+    with pytest.raises(SourceError, match=r"options\.captions: .*caption.*\.jsonl: no such file; correct the name"):
+        read("image_folder", tmp_path, **options)
+
+
 def test_caption_file_in_a_folder_and_a_missing_image(write, tmp_path: Path, read) -> None:
     write("train/1.jpg", PHOTO)
     write("train/metadata.jsonl", [{"file_name": "1.jpg", "text": "one"}, {"file_name": "2.jpg", "text": None}])
