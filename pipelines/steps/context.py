@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import ledger
-from pipelines.engine import OnProgress, ShardStep, run_step
+from pipelines.engine import Failure, OnProgress, ShardStep, StepFailed, run_step
 from pipelines.shardio import ShardError, Written
+from pipelines.steps.health import Unhealthy, check_health
 from schemas.manifest import Fingerprints, ShardManifest, Snapshot
 from schemas.sample import Task
 from schemas.spec import CorpusSpec, Filters, Operations, Source
@@ -82,6 +83,10 @@ class Build:
         """The thresholds that apply to a source: its own, else the corpus-wide ones."""
         return self.source(source).filters or self.spec.filters
 
+    def work(self, shard: Shard, recipe: ledger.Recipe, inputs: Mapping[str, str], extra: Any = None) -> LayerWork:
+        """One shard for a step that makes one layer; see LayerWork."""
+        return LayerWork(shard, recipe, inputs, self.spec.max_failed_share, extra)
+
     def run(
         self, name: str, step: ShardStep[Any], items: Sequence[tuple[str, Any]], light_rows: int | None = None
     ) -> list[Any]:
@@ -105,6 +110,8 @@ class LayerWork:
     recipe: ledger.Recipe
     inputs: Mapping[str, str]
     """Layer to sha256 of the input shards."""
+    max_failed_share: float
+    """Of the health gate."""
     extra: Any = None
     """Whatever else the step needs to know about this shard."""
 
@@ -114,8 +121,17 @@ class LayerWork:
         return ledger.shard_path(self.recipe.layer, self.shard.source, self.shard.name, self.recipe.key(self.inputs))
 
     def commit(self, corpus: Path, written: Written | None, counts: Mapping[str, int]) -> None:
-        """Commit the shard file that was written to `output`, with its rows by outcome or reason."""
+        """Commit the shard file that was written to `output`, with its rows by outcome or reason.
+
+        Raises Unhealthy, and removes the file, if too many rows failed.
+        """
         assert written is not None, "commit after the writer is closed"
+        try:
+            remedy = "not committed: find the cause, or raise max_failed_share in the spec"
+            check_health(counts, self.max_failed_share, remedy)
+        except Unhealthy:
+            (corpus / self.output).unlink()
+            raise
         ledger.commit(
             corpus,
             self.recipe,
@@ -141,7 +157,8 @@ def make_layer(
     `step` is called only if there is something to do; it is `light` if it does little per row. Returns the shards with
     the layer added, in the given order.
 
-    Raises StepFailed with the list of shards that failed, and ShardError if a shard that was reported done is absent.
+    Raises StepFailed with the list of shards that failed or do not pass the health gate, and ShardError if a shard that
+    was reported done is absent.
     """
     missing = [work for work in works if ledger.find(build.corpus, work.output) is None]
     if missing:
@@ -160,4 +177,22 @@ def make_layer(
                 "delete it and build again"
             )
         shards.append(work.shard.with_layer(manifest))
+    if shards:
+        judge_layer(build, name, shards, works[0].recipe.layer)
     return shards
+
+
+def judge_layer(build: Build, name: str, shards: Sequence[Shard], layer: str) -> None:
+    """Hold the shards of a layer against the health gate: the spec that they were committed under may have been milder.
+
+    Raises StepFailed with the list of those that do not pass.
+    """
+    failures = []
+    for shard in shards:
+        remedy = f"raise it in the spec, or find the cause and delete {ledger.manifest_path(shard.path(layer))}"
+        try:
+            check_health(shard.layers[layer].counts, build.spec.max_failed_share, remedy)
+        except Unhealthy as error:
+            failures.append(Failure(shard.label, str(error), expected=True, details=""))
+    if failures:
+        raise StepFailed(name, failures, len(shards))

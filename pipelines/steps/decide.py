@@ -134,5 +134,5 @@ def decide(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     for index, shard in enumerate(shards):
         gate = gates[shard.source, shard.generation]
         rules = Rules(build.filters(shard.source), gate, tuple(duplicates.get(index, ())))
-        works.append(LayerWork(shard, recipe(rules), shard.inputs("signals"), rules))
+        works.append(build.work(shard, recipe(rules), shard.inputs("signals"), rules))
     return make_layer(build, "decide", lambda: DecideStep(build.corpus), works, light=True)

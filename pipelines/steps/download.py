@@ -1,8 +1,7 @@
 """Download: the original bytes of every image, one outcome per row, and where they came from.
 
 A row's images are fetched or read, checked from their headers only, and stored as they arrived. What cannot be had is
-a row too: its outcome says why. A shard of which too much failed is not committed (the health gate): a network outage
-or a broken decoder must not be mistaken for 10,000 dead links.
+a row too: its outcome says why.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pipelines import ledger
 from pipelines.fetch import Fetcher, make_fetcher
 from pipelines.shardio import ShardWriter
 from pipelines.sources.refs import read_image_bytes, root_of
-from pipelines.steps.context import Build, LayerWork, Shard, make_layer
+from pipelines.steps.context import Build, LayerWork, Shard, judge_layer, make_layer
 from pipelines.steps.prefetch import chunks
 from schemas.manifest import ShardManifest
 from schemas.reasons import Outcome
@@ -31,15 +30,8 @@ VERSION = 1
 FETCH_ROWS = 256
 """Rows whose images are fetched together and held in memory: enough to keep all connections busy."""
 
-GATE_ROWS = 20
-"""A shard of fewer rows is judged as if good ones made up this number: two dead links of three prove nothing."""
-
 Image = dict[str, Any]
 """One entry of the column `images` of the raw layer."""
-
-
-class Unhealthy(ValueError):
-    """A shard of which more failed than the spec allows."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +42,12 @@ class DownloadStep:
     sources: Mapping[str, Source]
     limits: Limits
     operations: Operations
-    max_failed_share: float
 
     def setup(self) -> None:
         """Nothing to load."""
 
     def run(self, work: LayerWork, advance: Callable[[int], None]) -> None:
-        """Fetch, check and commit one shard; `work.extra` is the path of an earlier attempt to improve on, or None.
-
-        Raises Unhealthy, and commits nothing, if too many rows failed.
-        """
+        """Fetch, check and commit one shard; `work.extra` is the path of an earlier attempt to improve on, or None."""
         shard = work.shard
         _, reader = ledger.open_input(self.corpus, shard.path("rows"))
         earlier = _rows(self.corpus, work.extra) if work.extra else None
@@ -74,7 +62,6 @@ class DownloadStep:
                     writer.write(row)
                     counts[row["outcome"]] += 1
                 advance(len(rows))
-            self._check_health(counts)
         if work.extra and transient(counts) == transient(ledger.load_manifest(self.corpus, work.extra).counts):
             output.unlink()
             return
@@ -119,16 +106,6 @@ class DownloadStep:
                 "outcome": failed[0] if failed else Outcome.OK.value,
                 "images": images,
             }
-
-    def _check_health(self, counts: Counter[str]) -> None:
-        total = counts.total()
-        failed = total - counts[Outcome.OK.value]
-        if failed > self.max_failed_share * max(total, GATE_ROWS):
-            reasons = ", ".join(f"{name} {count}" for name, count in counts.most_common() if name != Outcome.OK.value)
-            raise Unhealthy(
-                f"{failed} of {total} rows failed ({reasons}), more than max_failed_share = {self.max_failed_share:g}; "
-                "not committed: find the cause, or raise max_failed_share in the spec"
-            )
 
 
 def read_local(ref: ImageRef, source: Source, limits: Limits) -> tuple[Outcome, bytes | None]:
@@ -210,9 +187,8 @@ def download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
         {source.name: source for source in build.spec.sources},
         build.spec.limits,
         build.operations,
-        build.spec.max_failed_share,
     )
-    first = [LayerWork(shard, how, shard.inputs("rows")) for shard in shards if heads[shard.path("rows")] is None]
+    first = [build.work(shard, how, shard.inputs("rows")) for shard in shards if heads[shard.path("rows")] is None]
     done = {shard.path("rows"): shard for shard in make_layer(build, "download", lambda: step, first)}
     retries = []
     for shard in shards:
@@ -221,10 +197,12 @@ def download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
             done[shard.path("rows")] = shard.with_layer(head)
             if build.operations.retry_transient and transient(head.counts):
                 inputs = {**shard.inputs("rows"), "raw": head.sha256}
-                retries.append(LayerWork(shard, how, inputs, extra=ledger.path_of(head)))
+                retries.append(build.work(shard, how, inputs, ledger.path_of(head)))
     build.run("retry", step, [(work.shard.label, work) for work in retries])
     for work in retries:
         # Absent where no row did better: then the earlier attempt stands.
         if (better := ledger.find(build.corpus, work.output)) is not None:
             done[work.shard.path("rows")] = work.shard.with_layer(better)
-    return [done[shard.path("rows")] for shard in shards]
+    found = [done[shard.path("rows")] for shard in shards]
+    judge_layer(build, "download", found, "raw")
+    return found

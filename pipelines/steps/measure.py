@@ -174,7 +174,7 @@ def measure(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     }
     with_score, without = recipe(build.spec.limits, scorer), recipe(build.spec.limits, None)
     works = [
-        LayerWork(shard, with_score if scored[shard.source] else without, shard.inputs("raw"), scored[shard.source])
+        build.work(shard, with_score if scored[shard.source] else without, shard.inputs("raw"), scored[shard.source])
         for shard in shards
     ]
 

@@ -249,7 +249,7 @@ def tokenize(build: Build, shards: Sequence[Shard]) -> list[Shard]:
         how = recipe(source, spec.limits, spec.tokenize, build.fingerprints)
         earlier = reusable(made[source.name].get(shard.name, ()), how, shard.layers["raw"].sha256)
         extra = TokenizeWork(source.template, earlier)
-        works.append(LayerWork(shard, how, shard.inputs("raw", "decision"), extra))
+        works.append(build.work(shard, how, shard.inputs("raw", "decision"), extra))
 
     def step() -> TokenizeStep:
         with_codes = any(source.task == "generation" for source in spec.sources)
