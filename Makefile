@@ -52,7 +52,7 @@ bench: $(READY) ## Run the benchmarks that need no GPU, photos or other loaders 
 	@$(BIN)/python -m benchmarks.generate --preset tiny
 
 lock: ## Resolve requirements.lock anew (names and versions only)
-	@$(BIN)/uv pip compile -q --no-header --no-emit-index-url --no-annotate pyproject.toml --extra dev -o requirements.lock
+	@$(BIN)/uv pip compile -q --no-header --no-emit-index-url --no-annotate --python-version 3.11.0 pyproject.toml --extra dev -o requirements.lock
 
 clean: ## Remove the environment, caches and run folders
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -24,12 +24,14 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start `python -m module arguments`, tied to this process; what it prints is appended to `log`.
 
+    Unbuffered: whoever reads the log sees how far the child is, and its last words in the order they were said.
+
     `stop` ends it early. The child is its own process group, so that Ctrl-C reaches the parent alone, which decides.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.lifeline", module, *arguments],
+            [sys.executable, "-u", "-m", "flows.lifeline", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
