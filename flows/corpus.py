@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,21 +35,26 @@ class Command:
     """Build corpora from their specs, or bring them up to date. Only what is missing is done."""
 
     action: tyro.conf.Positional[Literal["build"]]
-    specs: tyro.conf.Positional[tuple[str, ...]]
-    """Corpus specs (TOML)."""
-    operations: Annotated[Operations, tyro.conf.arg(name="")] = field(default_factory=Operations)
+    """What to do: build each corpus, or bring it up to date."""
+    specs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SPEC [SPEC ...]")]
+    """Corpus specs (TOML), built one after the other."""
+    operations: Annotated[Operations, tyro.conf.arg(name=""), tyro.conf.UseAppendAction] = field(
+        default_factory=Operations
+    )
     out: Path = Path("runs/corpora")
     """Folder that holds corpora; each becomes OUT/<name of the corpus>."""
-    set: tuple[str, ...] = ()
-    """Values of the specs' {variables}: NAME=VALUE ..."""
-    serve: tuple[str, ...] = ()
-    """Folders to serve on 127.0.0.1 meanwhile, by the address they stand for: HOST:PORT=FOLDER ..."""
+    set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """Values of the specs' {variables}."""
+    serve: Annotated[
+        tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="HOST:PORT=FOLDER ...")
+    ] = ()
+    """Folders to serve on 127.0.0.1 meanwhile, by the address they stand for."""
 
 
 def main() -> None:
     """Parse the command line and build."""
     command = cli.parse(Command, prog="python -m flows.corpus")
-    variables, serve = pairs(command.set, "--set"), pairs(command.serve, "--serve")
+    variables, serve = cli.pairs(command.set, "--set"), cli.pairs(command.serve, "--serve", "HOST:PORT=FOLDER")
     if not command.specs:
         raise cli.UserError("no corpus spec given (see python -m flows.corpus --help)")
     specs = [load_spec(spec, variables) for spec in command.specs]  # a mistake shows before anything starts
@@ -64,17 +69,6 @@ def main() -> None:
                 FLOWS[spec.stage](path, str(command.out), variables, command.operations, serve)
                 snapshot = load_snapshot(command.out / spec.name)
                 print(summary(command.out, spec, snapshot, before, time.monotonic() - start), flush=True)
-
-
-def pairs(items: Sequence[str], option: str) -> dict[str, str]:
-    """NAME=VALUE items as a dict. Raises UserError naming the option and the item that is none."""
-    result = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise cli.UserError(f"{option} {item}: expected NAME=VALUE")
-        result[name] = value
-    return result
 
 
 def summary(out: Path, spec: CorpusSpec, snapshot: Snapshot, before: str | None, seconds: float) -> str:

@@ -18,12 +18,14 @@ import contextlib
 import functools
 import inspect
 import io
+import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+import pydantic
 from rich.console import Console
 
 T = TypeVar("T")
@@ -67,7 +69,32 @@ def parse(
         if stop.code in (0, None):
             raise
         raise UserError(f"{_one_line(written.getvalue())} (see {prog} --help)") from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UserError(f"{option} {first['input']}: {first['msg']} (see {prog} --help)") from None
     return parsed() if inspect.isfunction(command) else parsed
+
+
+def pairs(items: Iterable[Sequence[str]], option: str, form: str = "NAME=VALUE") -> dict[str, str]:
+    """What an option of NAME=VALUE words was given, as a dict.
+
+    Args:
+        items: the words of each time the option was given: `--set a=1 b=2 --set c=3`. As a field of a command:
+            `Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]`.
+        option: its name, for messages.
+        form: how a word should look, for messages.
+
+    Raises UserError with one line for a word of another form, or a name with two values.
+    """
+    result: dict[str, str] = {}
+    for word in itertools.chain.from_iterable(items):
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UserError(f"{option} {word}: expected {form}")
+        if result.setdefault(name, value) != value:
+            raise UserError(f"{option} {word}: {name} was already given as {result[name]}")
+    return result
 
 
 def _only_bind(command: Callable[..., T]) -> Callable[..., Any]:

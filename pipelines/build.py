@@ -126,26 +126,20 @@ class Command:
     """Corpus spec (TOML)."""
     corpus: Path
     """Corpus folder; made if absent."""
-    operations: Annotated[Operations, tyro.conf.arg(name="")]
+    operations: Annotated[Operations, tyro.conf.arg(name=""), tyro.conf.UseAppendAction]
     """How the work is done."""
-    set: tuple[str, ...] = ()
-    """Variables of the spec, NAME=VALUE."""
+    set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """Values of the spec's {variables}."""
 
 
 def main() -> int:
     """Command line."""
-    from janus.cli import UserError, console, parse
+    from janus.cli import UserError, console, pairs, parse
     from pipelines.progress import bar
     from schemas.spec import load_spec
 
     command = parse(Command, prog="python -m pipelines.build")
-    variables = {}
-    for item in command.set:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise UserError(f"--set {item}: expected NAME=VALUE")
-        variables[name] = value
-    spec = load_spec(command.spec, variables)
+    spec = load_spec(command.spec, pairs(command.set, "--set"))
     with bar() as on_progress:
         try:
             snapshot = build(spec, command.corpus, command.operations, on_progress)

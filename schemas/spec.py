@@ -163,25 +163,26 @@ class Operations(_Model):
     """How a build is run: nothing here changes a byte of the corpus."""
 
     engine: str = "local"
-    """local, or a Beam runner: prism, flink, spark, dataflow (DESIGN D4)."""
-    workers: int = 1
-    """Processes of the local engine."""
+    """local, or a Beam runner: prism, flink, spark, dataflow (docs/pipelines.md)."""
+    workers: int = pydantic.Field(default=1, ge=1)
+    """Processes of the local engine; the other engines take their own options for this."""
     engine_options: tuple[str, ...] = ()
-    """Further Beam options, passed through."""
+    """Further Beam options, passed through. On a command line --engine-options=--NAME=VALUE, once for each."""
     download_engine: Literal["builtin", "img2dataset"] = "builtin"
-    connections: int = 32
+    """What fetches images by address: this project's own fetcher, or img2dataset (docs/download.md)."""
+    connections: int = pydantic.Field(default=32, ge=1)
     """Concurrent downloads per worker."""
-    per_host: int = 8
-    """Concurrent requests to one host."""
-    retries: int = 3
+    per_host: int = pydantic.Field(default=8, ge=1)
+    """Concurrent requests to one host, per worker."""
+    retries: int = pydantic.Field(default=3, ge=0)
     """Attempts after the first for transient failures, with back-off and Retry-After honoured."""
     resolve: dict[str, str] = {}
-    """Host overrides, "host:port" to "address:port", like curl's --resolve. The one way to reach a private address."""
+    """Host overrides, "host:port" to "address:port" (two words), the one way to reach a private address."""
     retry_transient: bool = False
     """Try rows again whose last outcome was transient."""
-    device: str = "auto"
-    """Where scorer and VQ run: auto, cpu or cuda."""
-    keep_last: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where scorer and VQ run; auto is cuda where there is one."""
+    keep_last: int | None = pydantic.Field(default=None, ge=1)
     """After publishing, delete snapshots older than the newest so many, and shards no snapshot uses."""
 
 

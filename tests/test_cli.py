@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+import pydantic
 import pytest
+import tyro
 
-from janus.cli import UserError, console, parse, run
+from janus.cli import UserError, console, pairs, parse, run
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,35 @@ def test_wrong_arguments_give_one_line(args: list[str], parts: list[str]) -> Non
     assert "(see python -m x --help)" in message
     for part in parts:
         assert part in message
+
+
+def test_pairs_split_at_the_first_equals_sign_and_may_be_spread() -> None:
+    assert pairs([("a=b=c", "x.test:80=http"), ("d=",)], "--set") == {"a": "b=c", "x.test:80": "http", "d": ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [(["=x"], "--set =x: expected NAME=VALUE"), (["a=1", "a=2"], "--set a=2: a was already given as 1")],
+)
+def test_pairs_that_are_none_or_contradict_each_other_are_named(words: list[str], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        pairs([words], "--set")
+
+
+class Checked(pydantic.BaseModel):
+    """Numbers within bounds."""
+
+    keep_last: int = pydantic.Field(default=1, ge=1)
+
+
+@dataclass
+class Bounded:
+    checked: Annotated[Checked, tyro.conf.arg(name="")] = field(default_factory=Checked)
+
+
+def test_a_value_out_of_bounds_is_one_line_that_names_the_option() -> None:
+    with pytest.raises(UserError, match=r"^--keep-last 0: Input should be .* equal to 1 \(see x --help\)$"):
+        parse(Bounded, prog="x", args=["--keep-last", "0"])
 
 
 def test_help_explains_and_exits_zero(capsys: pytest.CaptureFixture[str]) -> None:

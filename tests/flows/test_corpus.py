@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flows.corpus import pairs, summary
-from janus.cli import UserError
+from flows.corpus import Command, summary
+from janus import cli
+from pipelines.build import Command as BuildCommand
 from schemas.manifest import Fingerprints, Snapshot, load_snapshot
 from schemas.spec import load_spec
+from tests.pipelines.test_prism import prism
 from tests.pipelines.world import contents
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +36,9 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["nowhere.toml"], "nowhere.toml: no such corpus spec"),
         ([str(ROOT / "examples/photo-folder.toml"), "--set", "photos=p"], "variable {janus} has no value"),
         ([str(ROOT / "examples/photo-folder.toml"), "--set", "photos"], "--set photos: expected NAME=VALUE"),
+        ([str(ROOT / "examples/photo-folder.toml"), "--serve", "http"], "--serve http: expected HOST:PORT=FOLDER"),
         (["--workers", "many", "x.toml"], "many"),
+        (["--workers", "0", "x.toml"], "--workers 0: Input should be greater than or equal to 1"),
         ([], "no corpus spec given"),
     ],
 )
@@ -58,10 +65,51 @@ def test_help_loads_neither_prefect_nor_beam_nor_torch() -> None:
     assert "--keep-last" in done.stdout
 
 
-def test_pairs_split_at_the_first_equals_sign() -> None:
-    assert pairs(["a=b=c", "shapes.test:80=http"], "--set") == {"a": "b=c", "shapes.test:80": "http"}
-    with pytest.raises(UserError, match="--serve =x: expected NAME=VALUE"):
-        pairs(["=x"], "--serve")
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """Every command of README, docs and specs that builds a corpus, with the file it stands in."""
+    for path in sorted(path for pattern in DOCUMENTED for path in ROOT.glob(pattern)):
+        text = re.sub(r"\\\n[# ]*", " ", path.read_text())
+        for module, words in re.findall(r"python -m (flows\.corpus build|pipelines\.build) (.*)", text):
+            yield path.relative_to(ROOT).as_posix(), [*module.split(), *shlex.split(words, comments=True)]
+
+
+DOCUMENTED = ("README.md", "docs/*.md", "examples/*.toml", "flows/corpora/*.toml")
+COMMAND_LINES = list(command_lines())
+
+
+@pytest.mark.parametrize(
+    ("file", "words"), COMMAND_LINES, ids=[f"{file} {number}" for number, (file, _) in enumerate(COMMAND_LINES)]
+)
+def test_documented_commands_are_understood_and_give_every_variable(
+    file: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    module, *arguments = words
+    if module == "flows.corpus":
+        several = cli.parse(Command, prog=module, args=arguments)
+        specs, values = several.specs, several.set
+    else:
+        one = cli.parse(BuildCommand, prog=module, args=arguments)
+        specs, values = (str(one.spec),), one.set
+    assert specs
+    for spec in specs:
+        load_spec(spec, cli.pairs(values, "--set"))
+
+
+def test_every_spec_of_the_paper_says_how_to_build_it() -> None:
+    built = {words[2] for file, words in COMMAND_LINES if file.startswith("flows/corpora/")}
+    assert built == {f"flows/corpora/stage{stage}.toml" for stage in (1, 2, 3)}
+
+
+def test_options_may_be_given_several_times() -> None:
+    words = ["build", "a.toml", "--set", "a=1", "b=2", "--set", "c=3", "--serve", "x:80=X", "--serve", "y:80=Y"]
+    words += ["--resolve", "x:80", "127.0.0.1:1", "--resolve", "y:80", "127.0.0.1:2"]
+    words += ["--engine-options=--prism_location=P", "--engine-options=--environment_type=LOOPBACK"]
+    command = cli.parse(Command, prog="", args=words)
+    assert cli.pairs(command.set, "--set") == {"a": "1", "b": "2", "c": "3"}
+    assert cli.pairs(command.serve, "--serve") == {"x:80": "X", "y:80": "Y"}
+    assert command.operations.resolve == {"x:80": "127.0.0.1:1", "y:80": "127.0.0.1:2"}
+    assert command.operations.engine_options == ("--prism_location=P", "--environment_type=LOOPBACK")
 
 
 def test_summary_says_where_rows_went_or_that_there_was_nothing_to_do() -> None:
@@ -84,7 +132,7 @@ def test_summary_says_where_rows_went_or_that_there_was_nothing_to_do() -> None:
 def test_a_build_that_is_killed_ends_with_the_same_bytes(
     spec: Path, photos: Path, tiny_janus: Path, tmp_path: Path
 ) -> None:
-    variables = ["--set", f"photos={photos}", f"janus={tiny_janus}"]
+    variables = ["--set", f"photos={photos}", "--set", f"janus={tiny_janus}"]
     whole = run(str(spec), "--out", "whole", *variables, cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     assert "10 of 12 rows kept (missing_file 1, too_small 1)" in whole.stdout
@@ -112,3 +160,30 @@ def test_an_error_inside_a_flow_is_one_line(spec: Path, tiny_janus: Path, tmp_pa
     assert "nowhere: no such file or folder" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "PREFECT_API_URL" not in os.environ
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_command_in_a_specs_header_gets_as_far_as_the_data(stage: int, tiny_janus: Path, tmp_path: Path) -> None:
+    """The first thing that is missing is the data sets: everything before was given."""
+    file = f"flows/corpora/stage{stage}.toml"
+    (words,) = (words for where, words in COMMAND_LINES if where == file)
+    assert words[2] == file
+    values = {"DIR": "data", "FOLDER": str(tiny_janus), "WEIGHTS": "openai"}
+    filled = [re.sub(r"\b(DIR|FOLDER|WEIGHTS)$", lambda match: values[match[0]], word) for word in words[3:]]
+    done = run(str(ROOT / file), *filled, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "imagenet: data/imagenet: no such file or folder" in done.stderr or stage == 3
+    assert re.match(r"error: plan: (\d+) of \1 shards failed", done.stderr)
+
+
+@pytest.mark.integration
+def test_the_documented_options_build_on_prism(spec: Path, photos: Path, tiny_janus: Path, tmp_path: Path) -> None:
+    variables = ["--set", f"photos={photos}", f"janus={tiny_janus}"]
+    engine = re.search(r"--engine-options=\S+ --engine-options=[^` ]+", (ROOT / "docs/pipelines.md").read_text())
+    assert engine is not None
+    options = engine[0].replace("PATH", prism()).split()
+    there = run(str(spec), "--out", "prism", "--engine", "prism", *options, *variables, cwd=tmp_path)
+    assert there.returncode == 0, there.stderr
+    assert run(str(spec), "--out", "local", *variables, cwd=tmp_path).returncode == 0
+    assert contents(tmp_path / "prism" / "photos") == contents(tmp_path / "local" / "photos")

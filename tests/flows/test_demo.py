@@ -30,7 +30,7 @@ def test_commands_are_accepted_by_the_programs_they_call(steps: dict[str, Step])
     """Drift between the demo and a command line shows here, not after five minutes of `make demo`."""
     corpora = cli.parse(Command, prog="", args=steps["corpora"].arguments)
     assert [Path(spec).stem for spec in corpora.specs] == list(demo.CORPORA)
-    assert corpora.serve == ("shapes.test:80=runs/demo/world/http",)
+    assert corpora.serve == (("shapes.test:80=runs/demo/world/http",),)
     for stage in demo.STAGES:
         train = read_command(list(steps[f"train{stage}"].arguments))
         assert (train.recipe.stage, train.recipe.preset) == (stage, "tiny")
