@@ -58,7 +58,7 @@ class Drop(StrEnum):
     LANGUAGE = "language"  # not one of the wanted languages
     LOW_SCORE = "low_score"  # caption score under min_score
     SCORE_RANK = "score_rank"  # not among the best keep_top share
-    DUPLICATE_EXACT = "duplicate_exact"  # same image bytes (or same text, for text rows) as a kept row
+    DUPLICATE_EXACT = "duplicate_exact"  # same image bytes, or same sample for texts, pages and chats, as a kept row
     DUPLICATE_NEAR = "duplicate_near"  # perceptual hash within the radius of a kept row
     TOO_LONG = "too_long"  # more tokens than the model's context
     TOKENIZE_FAILED = "tokenize_failed"  # the templates do not fit the messages (e.g. image marks and images differ)

@@ -113,12 +113,12 @@ def _duplicates(
             shard.label,
             DedupWork(
                 index,
+                shard.path("rows"),
                 shard.path("signals"),
                 shard.task,
                 shard.generation,
                 build.filters(shard.source),
                 gates[shard.source, shard.generation],
-                by_uid=build.source(shard.source).template == "chat",
             ),
         )
         for index, shard in enumerate(shards)

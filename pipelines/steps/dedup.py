@@ -1,5 +1,9 @@
 """Dedup: rows whose content, or whose picture, another row of the same task already brings (DESIGN D1, D4).
 
+What a row is compared by is a matter of what it says. A picture to generate, or one with a caption, is its picture.
+A page, a conversation or a text is the whole sample: several conversations about one picture are all wanted, and so
+are two pages that share their pictures and not their text.
+
 One row per group stays: of the oldest generation (so that a refresh never takes back an older row), then the largest
 picture, then the smallest uid. The rule is a total order over rows, so the winners do not depend on sources, shards,
 workers or engine.
@@ -19,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines import ledger
 from pipelines.shardio import uid_array
@@ -44,7 +49,8 @@ CANDIDATE = np.dtype(
 RANK = ("row", "shard", "uid", "area", "generation")
 """Fields of the order of preference, least significant first, as np.lexsort wants them; area counts downwards."""
 
-LOSER = np.dtype([("shard", "<u4"), ("row", "<u4"), ("winner", "S16"), ("phash", "<u8")])
+LOSER = np.dtype([("shard", "<u4"), ("row", "<u4"), ("to_shard", "<u4"), ("to_row", "<u4"), ("winner", "S16")])
+"""A row, the row it loses to, and that one's uid."""
 EDGE = np.dtype([("one", "<u8"), ("other", "<u8")])
 
 
@@ -54,18 +60,18 @@ class DedupWork:
 
     index: int
     """Its place in the order of all shards: the last tie-break."""
-    path: str
+    rows: str
+    signals: str
+    """Paths of its layers."""
     task: Task
     generation: int
     filters: Filters
     gate: Gate | None
-    by_uid: bool
-    """Compare the whole sample and not the picture alone: several conversations about one picture are all wanted."""
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A row that loses to another."""
+    """A row that loses to one that is kept."""
 
     row: int
     reason: Drop
@@ -79,26 +85,40 @@ class Duplicate:
 def candidates(corpus: Path, work: DedupWork) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a shard that pass its filters: CANDIDATE[N], and whether each takes part in the near comparison: bool[N].
 
-    Only rows of exactly one picture do: two pages are no duplicates because their first pictures look alike.
+    Only rows that are compared by exactly one picture do.
     """
-    _, reader = ledger.open_input(corpus, work.path)
-    signals = reader.table()
+    signals = ledger.open_input(corpus, work.signals)[1].table()
+    messages = ledger.open_input(corpus, work.rows)[1].table(["messages"]).column("messages")
     ok = np.array(signals.column("outcome").to_pylist(), dtype=object) == Outcome.OK.value
     keep = ok & passes(judge(signals, work.filters, work.gate))
     rows = np.flatnonzero(keep)
+    picture = by_picture(messages, work.task)[rows]
     signals = signals.take(pa.array(rows))
     found = np.zeros(len(rows), dtype=CANDIDATE)
     uids = uid_array(signals.column("uid"))
     width = signals.column("width").fill_null(0).to_numpy().astype(np.int64)
-    found["content"] = uids if work.by_uid else np.array(signals.column("content_sha256").to_pylist(), dtype="S32")
+    pictures = np.array(signals.column("content_sha256").to_pylist(), dtype="S32")
+    found["content"] = np.where(picture, pictures, uids.astype("S32"))
     found["generation"] = work.generation
     found["area"] = width * signals.column("height").fill_null(0).to_numpy()
     found["uid"] = uids
     found["shard"] = work.index
     found["row"] = rows
     found["phash"] = signals.column("phash").fill_null(0).to_numpy()
-    near = (signals.column("num_images").to_numpy() == 1) & (not work.by_uid)
-    return found, near
+    return found, picture & (signals.column("num_images").to_numpy() == 1)
+
+
+def by_picture(messages: pa.ChunkedArray, task: Task) -> np.ndarray:
+    """Which rows are compared by their pictures: those that generate one, and those of a single caption. bool[N]."""
+    if task == "generation":
+        return np.ones(len(messages), dtype=bool)
+    lists = messages.combine_chunks()
+    turns = pc.list_value_length(lists).to_numpy()
+    caption = pc.equal(pc.struct_field(pc.list_flatten(lists), "role"), "caption").to_numpy(zero_copy_only=False)
+    single = turns == 1
+    found = single.copy()
+    found[single] = caption[(np.cumsum(turns) - turns)[single]]
+    return found
 
 
 def bands(radius: int) -> list[tuple[int, int]]:
@@ -155,9 +175,10 @@ def losers(rows: np.ndarray, field: str) -> tuple[np.ndarray, np.ndarray]:
     rows = rows[preference(rows, rows[field])]
     leader, first = _leaders(rows, rows[field])
     lost = np.zeros(int((~first).sum()), dtype=LOSER)
-    for name in ("shard", "row", "phash"):
-        lost[name] = rows[name][~first]
-    lost["winner"] = rows["uid"][leader[~first]]
+    winners = rows[leader[~first]]
+    for name in ("shard", "row"):
+        lost[name], lost[f"to_{name}"] = rows[name][~first], winners[name]
+    lost["winner"] = winners["uid"]
     return lost, rows[first]
 
 
@@ -202,8 +223,8 @@ def match(band: int, packed: Iterable[bytes], radius: int | None) -> dict[str, n
 # ------------------------------------------------------------------------------------------ in the main process
 
 
-def resolve(best: np.ndarray, edges: np.ndarray) -> dict[int, bytes]:
-    """Visit hashes in order of preference; each is kept unless close to a kept one: hash to the winner's uid.
+def resolve(best: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Visit hashes in order of preference; each is kept unless close to a kept one: LOSER[L], of the rows in `best`.
 
     Args:
         best: CANDIDATE[H], the preferred row of each hash; may repeat.
@@ -216,17 +237,25 @@ def resolve(best: np.ndarray, edges: np.ndarray) -> dict[int, bytes]:
     for one, other in np.unique(edges).tolist():
         a, b = sorted((place[one], place[other]))
         neighbours[b].add(a)
-    dropped: dict[int, bytes] = {}
-    for index, row in enumerate(best):
-        kept = [before for before in neighbours[index] if int(best["phash"][before]) not in dropped]
+    winners: dict[int, int] = {}
+    for index in range(len(best)):
+        kept = [before for before in neighbours[index] if before not in winners]
         if kept:
-            dropped[int(row["phash"])] = best["uid"][min(kept)]
-    return dropped
+            winners[index] = min(kept)
+    lost = np.zeros(len(winners), dtype=LOSER)
+    losing, winning = best[list(winners)], best[list(winners.values())]
+    for name in ("shard", "row"):
+        lost[name], lost[f"to_{name}"] = losing[name], winning[name]
+    lost["winner"] = winning["uid"]
+    return lost
 
 
 def combine(groups: Iterable[tuple[str, int, dict[str, np.ndarray]]]) -> dict[int, list[Duplicate]]:
-    """Duplicates by shard index from the matched groups (task, band, arrays). An exact one is called exact."""
-    reasons: dict[tuple[int, int], tuple[Drop, bytes]] = {}
+    """Duplicates by shard index from the matched groups (task, band, arrays). An exact one is called exact.
+
+    A row may lose to one that loses itself: an exact copy of a picture that is close to a third. It is a duplicate of
+    the one at the end, which is kept. There is an end, for each is preferred to the one before.
+    """
     near: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     exact: list[np.ndarray] = []
     for task, band, arrays in groups:
@@ -236,19 +265,19 @@ def combine(groups: Iterable[tuple[str, int, dict[str, np.ndarray]]]) -> dict[in
         for name in ("losers", "edges", "best"):
             if name in arrays:
                 near[task][name].append(arrays[name])
-    for found_by in near.values():
-        best = np.concatenate(found_by["best"])
-        dropped = resolve(best, np.concatenate(found_by["edges"]))
-        for row in best:
-            if (winner := dropped.get(int(row["phash"]))) is not None:
-                reasons[int(row["shard"]), int(row["row"])] = Drop.DUPLICATE_NEAR, winner
-        for row in np.concatenate(found_by["losers"]):
-            winner = dropped.get(int(row["phash"]), row["winner"])
-            reasons[int(row["shard"]), int(row["row"])] = Drop.DUPLICATE_NEAR, winner
-    for lost in exact:
-        for row in lost:
-            reasons[int(row["shard"]), int(row["row"])] = Drop.DUPLICATE_EXACT, row["winner"]
+    verdicts: dict[tuple[int, int], tuple[Drop, tuple[int, int], bytes]] = {}
+    losing = [
+        (Drop.DUPLICATE_NEAR, resolve(np.concatenate(found_by["best"]), np.concatenate(found_by["edges"])))
+        for found_by in near.values()
+    ]
+    losing += [(Drop.DUPLICATE_NEAR, lost) for found_by in near.values() for lost in found_by["losers"]]
+    losing += [(Drop.DUPLICATE_EXACT, lost) for lost in exact]
+    for reason, lost in losing:
+        for shard, row, to_shard, to_row, winner in lost.tolist():
+            verdicts[shard, row] = reason, (to_shard, to_row), winner
     found: dict[int, list[Duplicate]] = defaultdict(list)
-    for (shard, row), (reason, winner) in sorted(reasons.items()):
+    for (shard, row), (reason, place, winner) in sorted(verdicts.items()):
+        while place in verdicts:
+            _, place, winner = verdicts[place]
         found[shard].append(Duplicate(row, reason, winner.ljust(16, b"\0").hex()))
     return found

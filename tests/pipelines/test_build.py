@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -421,8 +422,6 @@ def test_a_template_that_does_not_fit_stops_the_build_at_tokenize(model: Path, t
 
 
 def test_several_conversations_about_one_picture_are_all_kept(model: Path, tmp_path: Path) -> None:
-    import json
-
     photos = image_folder(tmp_path / "photos", [1, 2])
 
     def talk(image: int, question: str) -> dict[str, Any]:
@@ -438,6 +437,38 @@ def test_several_conversations_about_one_picture_are_all_kept(model: Path, tmp_p
               "template": "chat"}  # fmt: skip
     snapshot = build(spec(model, [source]), tmp_path / "c", Operations())
     assert snapshot.funnel["chat"] == {"rows": 4, Drop.KEPT: 3, Drop.DUPLICATE_EXACT: 1}
+
+
+def test_pages_with_the_same_pictures_and_other_text_are_all_kept(model: Path, tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", [1, 2])
+
+    def page(text: str, *images: int) -> dict[str, Any]:
+        return {"text": text, "images": [f"{image}.jpg" for image in images]}
+
+    pages = [
+        page("One. <image> About colours.", 1),
+        page("Two. <image> About shapes.", 1),
+        page("One. <image> About colours.", 1),
+        page("<image> A pair <image>", 1, 2),
+        page("<image> Another pair <image>", 1, 2),
+        page("<image> A pair <image>", 1, 2),
+    ]
+    (photos / "pages.jsonl").write_text("\n".join(map(json.dumps, pages)) + "\n")
+    source = {"name": "pages", "format": "interleaved", "path": str(photos), "task": "understanding",
+              "options": {"file": "pages.jsonl"}}  # fmt: skip
+    snapshot = build(spec(model, [source]), tmp_path / "c", Operations())
+    assert snapshot.funnel["pages"] == {"rows": 6, Drop.KEPT: 4, Drop.DUPLICATE_EXACT: 2}
+
+
+def test_a_picture_to_generate_is_compared_by_itself_whatever_the_template(model: Path, tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", [1, 2])
+    shutil.copy(photos / "1.jpg", photos / "copy.jpg")
+    picture(2).resize((60, 50)).save(photos / "near.jpg")
+    with (photos / "captions.jsonl").open("a") as captions:
+        for name in ("copy", "near"):
+            captions.write(f'{{"image": "{name}.jpg", "caption": "Other words, {name}."}}\n')
+    snapshot = build(spec(model, [folder_source(photos, template="chat")], stage=3), tmp_path / "c", Operations())
+    assert snapshot.funnel["photos"] == {"rows": 4, Drop.KEPT: 2, Drop.DUPLICATE_EXACT: 1, Drop.DUPLICATE_NEAR: 1}
 
 
 @pytest.mark.parametrize(

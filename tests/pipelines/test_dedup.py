@@ -6,10 +6,13 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from pipelines.steps.dedup import CANDIDATE, band_values, bands, combine, match, parts
+from pipelines.steps.dedup import CANDIDATE, band_values, bands, by_picture, combine, match, parts
+from schemas.layers import MESSAGES
 from schemas.reasons import Drop
+from schemas.sample import Task
 from schemas.spec import Dedup
 
 
@@ -44,18 +47,18 @@ def by_brute_force(rows: np.ndarray, radius: int | None, exact: bool = True) -> 
     lost: dict[tuple[int, int], tuple[str, str]] = {}
     ordered = sorted(rows, key=preference)
     kept: list[Any] = []
-    seen: dict[bytes, Any] = {}
+    stays: dict[bytes, Any] = {}  # content to the kept row that stands for it
     for row in ordered:
         place = int(row["shard"]), int(row["row"])
-        if exact and row["content"] in seen:
-            lost[place] = (Drop.DUPLICATE_EXACT, seen[row["content"]]["uid"].hex())
+        if exact and row["content"] in stays:
+            lost[place] = (Drop.DUPLICATE_EXACT, stays[row["content"]]["uid"].hex())
             continue
-        seen[row["content"]] = row
         close = [k for k in kept if radius is not None and (int(k["phash"]) ^ int(row["phash"])).bit_count() <= radius]
         if close:
             lost[place] = (Drop.DUPLICATE_NEAR, close[0]["uid"].hex())
         else:
             kept.append(row)
+        stays[row["content"]] = close[0] if close else row
     return lost
 
 
@@ -80,6 +83,47 @@ def test_equals_brute_force(radius: int, partitions: int) -> None:
         expected = by_brute_force(rows, radius)
         assert by_groups(rows, Dedup(near_radius=radius), partitions, seed) == expected
         assert {reason for reason, _ in expected.values()} == {Drop.DUPLICATE_EXACT, Drop.DUPLICATE_NEAR}
+
+
+def test_a_winner_is_kept() -> None:
+    rows = crowd(0, 3)
+    kept, near, copy = rows
+    rows["generation"], rows["area"] = 1, [300, 200, 100]
+    kept["phash"], near["phash"], copy["phash"] = 0b0000, 0b0001, 0b0001
+    kept["content"], near["content"], copy["content"] = b"one", b"other", b"other"
+    uid = kept["uid"].hex()
+    assert by_groups(rows, Dedup(near_radius=1), 1) == {
+        (1, 0): (Drop.DUPLICATE_NEAR, uid),
+        (2, 0): (Drop.DUPLICATE_EXACT, uid),
+    }
+    # The same picture, hashed differently: what is close to the copy is a duplicate of the original.
+    copy["phash"], near["phash"] = 0b1100, 0b1101
+    near["content"], copy["content"] = b"other", b"one"
+    near["area"], copy["area"] = 100, 200
+    assert by_groups(rows, Dedup(near_radius=1), 1) == {
+        (1, 0): (Drop.DUPLICATE_NEAR, uid),
+        (2, 0): (Drop.DUPLICATE_EXACT, uid),
+    }
+
+
+@pytest.mark.parametrize(
+    ("roles", "task", "expected"),
+    [
+        (["caption"], "understanding", True),
+        (["caption"], "generation", True),
+        (["document"], "understanding", False),
+        (["document"], "generation", True),
+        (["user", "assistant"], "understanding", False),
+        (["system", "caption"], "understanding", False),
+        (["document"], "text", False),
+    ],
+)
+def test_what_a_row_is_compared_by(roles: list[str], task: Task, expected: bool) -> None:
+    rows = [
+        [{"role": role, "text": "t"} for role in turns] for turns in (["caption"], roles, ["user", "assistant"], roles)
+    ]
+    found = by_picture(pa.chunked_array([pa.array(rows, MESSAGES)]), task)
+    assert found[[1, 3]].tolist() == [expected, expected]
 
 
 def test_either_kind_can_be_off() -> None:
