@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,58 @@ def pick_device(wanted: str, *, cpu_batch: int, cuda_batch: int) -> Device:
     return Device("cuda", cuda_batch, max(1, min(8, (os.cpu_count() or 1) - 1)))
 
 
-@contextlib.contextmanager
-def single_thread() -> Iterator[None]:
-    """Run torch's CPU kernels on one thread, so that sums are taken in one order for any number of workers.
+class _FullFloat32:
+    """Switches TF32 off while anyone is inside.
 
-    Used around each batch and not once per process: the setting belongs to the thread that makes it.
+    On a GPU torch rounds the factors of a float32 convolution to TF32, 10 bits of mantissa, unless told not to. The
+    setting belongs to the process and engines may run several threads in one, so the last one out restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: list[str] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = [operation.fp32_precision for operation in _float32_operations()]
+                for operation in _float32_operations():
+                    operation.fp32_precision = "ieee"
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                for operation, before in zip(_float32_operations(), self._before, strict=True):
+                    operation.fp32_precision = before
+
+
+def _float32_operations() -> tuple[Any, ...]:
+    import torch
+
+    # One by one: the older switches (`allow_tf32`) refuse to be mixed with these.
+    return torch.backends.cudnn.conv, torch.backends.cuda.matmul
+
+
+_full_float32 = _FullFloat32()
+
+
+@contextlib.contextmanager
+def reproducible() -> Iterator[None]:
+    """Inference whose results depend as little as possible on where it runs: whole float32, sums in one order.
+
+    A GPU computes float32 without TF32. A CPU runs torch's kernels on one thread, so that sums are taken in the same
+    order for any number of workers. Used around each batch and not once per process: the number of threads belongs to
+    the thread that sets it.
     """
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.inference_mode():
+        with _full_float32, torch.inference_mode():
             yield
     finally:
         torch.set_num_threads(before)

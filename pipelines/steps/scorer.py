@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.steps.device import Device, single_thread
+from pipelines.steps.device import Device, reproducible
 from schemas.digest import digest, file_sha256
 from schemas.spec import Scorer
 
@@ -78,7 +78,7 @@ class CaptionScorer:
         """Cosine per pair of a preprocessed image float[3, S, S] and a caption; rounded to four decimals."""
         import torch
 
-        with single_thread():
+        with reproducible():
             pixels = torch.stack(list(images)).to(self._device, non_blocking=True)
             tokens = self._tokenize(list(captions)).to(self._device, non_blocking=True)
             image = self._model.encode_image(pixels, normalize=True)

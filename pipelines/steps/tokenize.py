@@ -20,14 +20,14 @@ from janus.images import ImageProblem, load_rgb
 from pipelines import ledger
 from pipelines.shardio import ShardWriter
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
-from pipelines.steps.device import Device, pick_device, single_thread
+from pipelines.steps.device import Device, pick_device, reproducible
 from pipelines.steps.prefetch import chunks, ordered_map
 from schemas.manifest import Fingerprints, ShardManifest
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Message, Task
 from schemas.spec import Limits, Source, Tokenize
 
-VERSION = 1
+VERSION = 2
 JPEG_QUALITY = 95
 """With 4:4:4 chroma: 40 dB to the pixels, a sixth of their size (docs/corpus-format.md)."""
 
@@ -214,7 +214,7 @@ class TokenizeStep:
         for batch in chunks(images, self.device.batch):
             # Always the same batch size: kernels are picked by shape, and another one could turn the last bit of a sum.
             full = np.stack([*batch, *[batch[-1]] * (self.device.batch - len(batch))])
-            with single_thread():
+            with reproducible():
                 pixels = self.processor.normalize(torch.from_numpy(full).to(self.device.name))
                 codes += list(encode_codes(self.vq, pixels)[: len(batch)].cpu().numpy().astype(np.uint16))
         return codes
