@@ -5,8 +5,8 @@
 Random weights of the real shapes: the VQ-16 tokenizer of Janus at 384 px, and open_clip's ViT-L-14. Pixels are in host
 memory already (decoding is `benchmarks.pipeline`'s part); copying them to the device is counted. Each line names its
 precision: `fp32` is what the steps use, because the nearest of 16,384 codes flips with fewer bits; `tf32` and `bf16`
-say what that choice costs and what share of the codes they keep. The ceiling is the precision's dense peak on the
-vendor's data sheet over the model's FLOPs (2 per multiply-add). Results, with hardware and date: benchmarks/pipeline.md.
+say what that choice costs and what share of the codes they keep. The ceiling is the dense peak on the vendor's
+data sheet over the FLOPs (2 per multiply-add). Results, with hardware and date: benchmarks/pipeline.md.
 """
 
 from __future__ import annotations
