@@ -1,13 +1,15 @@
 """Plan: read what the sources say and cut it into shards of rows (no pixel yet).
 
 A refresh reads the whole source again and keeps what its parent snapshot does not know; that is cheap next to any
-later step. Rows that vanish from a source stay in the corpus.
+later step. Rows that vanish from a source stay in the corpus. A shard that was damaged is made again from the source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import ledger
-from pipelines.shardio import uid_array, write_table
+from pipelines.shardio import ShardError, uid_array, write_table
 from pipelines.sources import read_source
 from pipelines.steps.context import Build, Shard
 from pipelines.steps.prefetch import chunks
@@ -36,17 +38,72 @@ def recipe(source: Source, shard_rows: int) -> ledger.Recipe:
 
 
 @dataclass(frozen=True)
+class Known:
+    """A rows shard that the parent snapshot has."""
+
+    path: str
+    raw: str
+    """Path of the raw shard made from it, which repeats its uids and keys."""
+
+
+@dataclass(frozen=True)
 class PlanWork:
     """One source to read."""
 
     source: Source
-    known: tuple[str, ...]
-    """Paths of the rows shards that the parent snapshot has of this source."""
+    known: tuple[Known, ...]
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """A rows shard as it is to be: a function of its rows, and of the shards that have the same."""
+
+    source: Source
+    rows: list[dict[str, Any]]
+    recipe: ledger.Recipe
+    name: str
+    inputs: dict[str, str]
+
+    @property
+    def path(self) -> str:
+        """Of the shard file, relative to the corpus folder."""
+        return ledger.shard_path("rows", self.source.name, self.name, self.recipe.key(self.inputs))
+
+    def commit(self, corpus: Path) -> None:
+        """Write and commit the shard, unless it is there and whole: its name says so, its hash has to agree."""
+        with contextlib.suppress(ShardError):
+            ledger.open_input(corpus, self.path)
+            return
+        ledger.commit(
+            corpus,
+            self.recipe,
+            source=self.source.name,
+            task=self.source.task,
+            shard=self.name,
+            inputs=self.inputs,
+            written=write_table(corpus / self.path, "rows", pa.Table.from_pylist(self.rows, schema=ROWS)),
+            counts={"rows": len(self.rows)},
+        )
+
+
+def planned_shard(source: Source, shard_rows: int, samples: Iterable[Sample], taken: Container[str]) -> PlannedShard:
+    """The shard of some rows of a source, under a name that is not among the paths `taken`."""
+    rows = sorted((_row(sample) for sample in samples), key=lambda row: canonical_json(_sortable(row)))
+    rows.sort(key=lambda row: (row["uid"], row["key"]))
+    uids = [row["uid"].hex() for row in rows]
+    inputs = {"source": digest([_sortable(row) for row in rows])}
+    shard = PlannedShard(source, rows, recipe(source, shard_rows), digest(uids)[:SHARD_DIGITS], inputs)
+    repeat = 0
+    while shard.path in taken:
+        # The same rows once more in one source: count them again instead of losing them.
+        repeat += 1
+        shard = replace(shard, name=digest([*uids, repeat])[:SHARD_DIGITS])
+    return shard
 
 
 @dataclass(frozen=True)
 class PlanStep:
-    """Reads one source and commits its new rows shards; returns their paths."""
+    """Reads one source and commits its new rows shards; returns the paths of all it has."""
 
     corpus: Path
     shard_rows: int
@@ -55,25 +112,70 @@ class PlanStep:
         """Nothing to load."""
 
     def run(self, work: PlanWork, advance: Callable[[int], None]) -> list[str]:
-        """Cut the rows that `work.known` does not hold into shards, in source order, in constant memory.
+        """Cut the rows that no shard holds into shards, in source order, in constant memory.
 
         Constant but for 16 bytes per known row.
         """
-        paths: dict[str, None] = {}
-        fresh = self._unknown(work)
-        for rows in chunks(fresh, self.shard_rows):
-            manifest = self._commit(work.source, rows, taken=paths)
-            paths[ledger.path_of(manifest)] = None
-            advance(len(rows))
+        uids, damaged = self._inherited(work)
+        uids |= self._restored(work, damaged)
+        known = np.sort(np.concatenate(list(uids.values()))) if uids else np.empty(0, dtype="S16")
+        paths = dict.fromkeys(uids)
+        for samples in chunks(self._unknown(work.source, known), self.shard_rows):
+            shard = planned_shard(work.source, self.shard_rows, samples, taken=paths)
+            shard.commit(self.corpus)
+            paths[shard.path] = None
+            advance(len(samples))
         return list(paths)
 
-    def _unknown(self, work: PlanWork) -> Iterator[Sample]:
-        known = known_uids(self.corpus, work.known)
-        for chunk in chunks(read_source(work.source), 1024):
+    def _inherited(self, work: PlanWork) -> tuple[dict[str, np.ndarray], list[Known]]:
+        """Uids of the known shards made with today's settings, by path, and the known shards that cannot be read."""
+        uids: dict[str, np.ndarray] = {}
+        damaged = []
+        config = recipe(work.source, self.shard_rows).config_digest
+        for shard in work.known:
+            try:
+                manifest, reader = ledger.open_input(self.corpus, shard.path)
+            except ShardError:
+                damaged.append(shard)
+                continue
+            if manifest.config == config:
+                uids[shard.path] = uid_array(reader.table(["uid"]).column("uid"))
+        return uids, damaged
+
+    def _restored(self, work: PlanWork, damaged: Sequence[Known]) -> dict[str, np.ndarray]:
+        """Make damaged shards again from the rows that the source still has; uids by path.
+
+        Which rows these were is told by the raw shard. A shard comes back whole or not at all, for its name is that of
+        its content; rows of one that does not are planned with the new ones.
+        """
+        wanted: dict[str, Counter[tuple[bytes, str]]] = {}
+        for known in damaged:
+            with contextlib.suppress(ShardError):
+                table = ledger.open_input(self.corpus, known.raw)[1].table(["uid", "key"])
+                wanted[known.path] = Counter(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        if not wanted:
+            return {}
+        found: dict[tuple[bytes, str], list[Sample]] = {row: [] for rows in wanted.values() for row in rows}
+        for sample in read_source(work.source):
+            if (row := (sample.uid, sample.key)) in found:
+                found[row].append(sample)
+        uids: dict[str, np.ndarray] = {}
+        for path, rows in wanted.items():
+            samples = [found[row].pop(0) for row, count in rows.items() for _ in range(min(count, len(found[row])))]
+            others = {known.path for known in work.known} - {path}
+            shard = planned_shard(work.source, self.shard_rows, samples, taken=others)
+            if shard.path == path:
+                shard.commit(self.corpus)
+                uids[path] = np.array([row["uid"] for row in shard.rows], dtype="S16")
+        return uids
+
+    def _unknown(self, source: Source, known: np.ndarray) -> Iterator[Sample]:
+        """The samples of a source whose uid is not among `known`: bytes16[N], sorted."""
+        for chunk in chunks(read_source(source), 1024):
             for sample in chunk:
-                if sample.task != work.source.task:
+                if sample.task != source.task:
                     raise ValueError(
-                        f"row {sample.key}: the reader gave task {sample.task}, the spec says {work.source.task}"
+                        f"row {sample.key}: the reader gave task {sample.task}, the spec says {source.task}"
                     )
             if len(known):
                 uids = np.array([sample.uid for sample in chunk], dtype="S16")
@@ -81,33 +183,6 @@ class PlanStep:
                 yield from (sample for sample, old in zip(chunk, known[at] == uids, strict=True) if not old)
             else:
                 yield from chunk
-
-    def _commit(self, source: Source, samples: Sequence[Sample], taken: dict[str, None]) -> ShardManifest:
-        rows = sorted((_row(sample) for sample in samples), key=lambda row: canonical_json(_sortable(row)))
-        rows.sort(key=lambda row: (row["uid"], row["key"]))
-        how = recipe(source, self.shard_rows)
-        uids = [row["uid"].hex() for row in rows]
-        inputs = {"source": digest([_sortable(row) for row in rows])}
-        name = digest(uids)[:SHARD_DIGITS]
-        repeat = 0
-        while ledger.shard_path("rows", source.name, name, how.key(inputs)) in taken:
-            # The same rows once more in one source: count them again instead of losing them.
-            repeat += 1
-            name = digest([*uids, repeat])[:SHARD_DIGITS]
-        path = ledger.shard_path("rows", source.name, name, how.key(inputs))
-        if (done := ledger.find(self.corpus, path)) is not None:
-            return done
-        written = write_table(self.corpus / path, "rows", pa.Table.from_pylist(rows, schema=ROWS))
-        return ledger.commit(
-            self.corpus,
-            how,
-            source=source.name,
-            task=source.task,
-            shard=name,
-            inputs=inputs,
-            written=written,
-            counts={"rows": len(rows)},
-        )
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -124,40 +199,21 @@ def _sortable(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "uid": row["uid"].hex()}
 
 
-def known_uids(corpus: Path, paths: Sequence[str]) -> np.ndarray:
-    """Sorted uids of some rows shards: bytes16[N]. Raises ShardError if one is missing or damaged."""
-    parts = []
-    for path in paths:
-        _, reader = ledger.open_input(corpus, path)
-        parts.append(uid_array(reader.table(["uid"]).column("uid")))
-    return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype="S16")
-
-
 def plan(build: Build) -> list[Shard]:
     """Every rows shard of the corpus to be: those inherited from the parent snapshot, and the new ones.
 
     A source whose settings changed is planned anew; shards that come out the same are found again by their content.
     """
-    inherited: dict[str, list[Shard]] = {source.name: [] for source in build.spec.sources}
+    known: dict[str, list[Known]] = {source.name: [] for source in build.spec.sources}
     generations: dict[str, int] = {}
-    configs = {source.name: recipe(source, build.spec.shard_rows).config_digest for source in build.spec.sources}
     for entry in build.parent.shards if build.parent else ():
-        if entry.source not in inherited:
-            continue
-        manifest = ledger.load_manifest(build.corpus, entry.upstream["rows"])
-        generations[entry.upstream["rows"]] = entry.generation
-        if manifest.config == configs[entry.source]:
-            inherited[entry.source].append(_shard(manifest, entry.generation))
-    works = [
-        (source.name, PlanWork(source, tuple(shard.path("rows") for shard in inherited[source.name])))
-        for source in build.spec.sources
-    ]
-    new = build.run("plan", PlanStep(build.corpus, build.spec.shard_rows), works)
-    shards = [shard for group in inherited.values() for shard in group]
-    for paths in new:
-        for path in paths:
-            manifest = ledger.load_manifest(build.corpus, path)
-            shards.append(_shard(manifest, generations.get(path, build.number)))
+        if entry.source in known:
+            known[entry.source].append(Known(entry.upstream["rows"], entry.upstream["raw"]))
+            generations[entry.upstream["rows"]] = entry.generation
+    works = [(source.name, PlanWork(source, tuple(known[source.name]))) for source in build.spec.sources]
+    found = build.run("plan", PlanStep(build.corpus, build.spec.shard_rows), works)
+    manifests = [ledger.load_manifest(build.corpus, path) for paths in found for path in paths]
+    shards = [_shard(manifest, generations.get(ledger.path_of(manifest), build.number)) for manifest in manifests]
     # The order in which sources are listed, or finish, leaves no trace.
     return sorted(shards, key=lambda shard: (shard.source, shard.generation, shard.path("rows")))
 
