@@ -19,7 +19,7 @@ import pydantic
 from pipelines.shardio import TEMPORARY, ShardError, ShardReader, Written, atomic_file, finished, open_shard
 from schemas.digest import canonical_json, digest
 from schemas.layers import LAYERS, VERSION
-from schemas.manifest import FORMAT, ShardManifest
+from schemas.manifest import FORMAT, ShardManifest, TrainSummary
 from schemas.sample import Task
 
 KEY_DIGITS = 12
@@ -126,6 +126,7 @@ def commit(
     inputs: Mapping[str, str],
     written: Written,
     counts: Mapping[str, int],
+    summary: TrainSummary | None = None,
 ) -> ShardManifest:
     """Write the manifest of a shard file that is already in place: from here on the shard exists."""
     manifest = ShardManifest(
@@ -141,6 +142,7 @@ def commit(
         config=recipe.config_digest,
         fingerprints=dict(recipe.fingerprints),
         counts={name: count for name, count in sorted(counts.items()) if count},
+        summary=summary,
     )
     with atomic_file(corpus / manifest_path(path_of(manifest))) as file:
         file.write(canonical_json(manifest))

@@ -22,8 +22,9 @@ from janus.cli import parse, run
 from pipelines import ledger
 from pipelines.shardio import ShardError, finished, uid_array
 from pipelines.steps.collect_garbage import snapshot_names
+from pipelines.steps.summary import sum_up, summarise
 from schemas.layers import LAYERS
-from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, load_snapshot
+from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, TrainSummary, load_snapshot
 from schemas.reasons import Drop, Outcome
 
 
@@ -67,6 +68,11 @@ class _Corpus:
         kept = {name: manifest.counts.get(name, 0) for name in counts}
         if counts != kept:
             yield f"{path}: counted {counts}, its manifest says {kept}"
+
+    def summary(self, train: str, rows: str) -> TrainSummary:
+        """What the manifest of a train shard should sum up. Both shards were verified before."""
+        kept, all_rows = (pa.ipc.open_file(pa.memory_map(str(self.folder / path))).read_all() for path in (train, rows))
+        return summarise(kept.column("uid").to_pylist(), kept.column("length").to_pylist(), all_rows)
 
     def kept_only(self, train: str, decision: str) -> bool:
         """Whether every row of a train shard is kept by its decision shard. Both were verified before."""
@@ -128,6 +134,7 @@ def _paths(folder: Path) -> Iterator[str]:
 
 def _check_snapshot(snapshot: Snapshot, shards: _Corpus) -> Iterator[str]:
     funnel: dict[str, dict[str, int]] = {}
+    summaries: list[tuple[str, TrainSummary]] = []
     for entry in snapshot.shards:
         yield from _check_entry(entry, shards)
         train, rows = shards.manifests.get(entry.path), shards.manifests.get(entry.upstream["rows"])
@@ -135,12 +142,22 @@ def _check_snapshot(snapshot: Snapshot, shards: _Corpus) -> Iterator[str]:
         counts["rows"] += rows.rows if rows else 0
         for reason, count in train.counts.items() if train else ():
             counts[reason] = counts.get(reason, 0) + count
+        if train and rows:
+            summary = shards.summary(entry.path, entry.upstream["rows"])
+            summaries.append((entry.task, summary))
+            if train.summary not in (None, summary):
+                yield f"{entry.path}: its manifest sums up {train.summary}, its rows {summary}"
     for source, counts in sorted(snapshot.funnel.items()):
         outcomes = sum(count for name, count in counts.items() if name != "rows")
         if outcomes != counts["rows"]:
             yield f"funnel of {source}: {counts['rows']} rows in, {outcomes} accounted for"
         elif counts != funnel.get(source):
             yield f"funnel of {source} says {counts}, its shards say {funnel.get(source)}"
+    histogram, licences = sum_up(summaries)
+    if snapshot.length_histogram != histogram:
+        yield f"length_histogram says {snapshot.length_histogram}, its shards say {histogram}"
+    if snapshot.licences != licences:
+        yield f"licences says {snapshot.licences}, its shards say {licences}"
 
 
 def _check_entry(entry: SnapshotShard, shards: _Corpus) -> Iterator[str]:

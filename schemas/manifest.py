@@ -29,6 +29,15 @@ class _Model(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
+class TrainSummary(_Model):
+    """What a train shard adds to a snapshot's figures, so that publishing one reads manifests alone."""
+
+    lengths: dict[str, int]
+    """Power-of-two upper bound of the token length to number of rows."""
+    licences: dict[str, int]
+    """Licence to rows; "" counts rows whose source states none."""
+
+
 class ShardManifest(_Model):
     """One committed shard of one layer."""
 
@@ -51,6 +60,8 @@ class ShardManifest(_Model):
     """Models and processors that shaped the content."""
     counts: dict[str, int] = {}
     """Rows by outcome or drop reason; they add up to the rows of the input."""
+    summary: TrainSummary | None = None
+    """Of a train shard."""
 
 
 class Fingerprints(_Model):

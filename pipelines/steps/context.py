@@ -11,7 +11,7 @@ from pipelines import ledger
 from pipelines.engine import Failure, OnProgress, ShardStep, StepFailed, run_step
 from pipelines.shardio import ShardError, Written
 from pipelines.steps.health import Unhealthy, check_health
-from schemas.manifest import Fingerprints, ShardManifest, Snapshot
+from schemas.manifest import Fingerprints, ShardManifest, Snapshot, TrainSummary
 from schemas.sample import Task
 from schemas.spec import CorpusSpec, Filters, Operations, Source
 
@@ -120,7 +120,9 @@ class LayerWork:
         """Path of the shard file to write, relative to the corpus folder."""
         return ledger.shard_path(self.recipe.layer, self.shard.source, self.shard.name, self.recipe.key(self.inputs))
 
-    def commit(self, corpus: Path, written: Written | None, counts: Mapping[str, int]) -> None:
+    def commit(
+        self, corpus: Path, written: Written | None, counts: Mapping[str, int], summary: TrainSummary | None = None
+    ) -> None:
         """Commit the shard file that was written to `output`, with its rows by outcome or reason.
 
         Raises Unhealthy, and removes the file, if too many rows failed.
@@ -141,6 +143,7 @@ class LayerWork:
             inputs=self.inputs,
             written=written,
             counts=counts,
+            summary=summary,
         )
 
 

@@ -1,20 +1,19 @@
-"""Publish: one snapshot over all shards, with a funnel that must add up, put in place atomically (DESIGN D3)."""
+"""Publish: one snapshot over all shards, with a funnel that must add up, put in place atomically (DESIGN D3).
+
+Read from manifests alone: publishing costs the same however large the shards are.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import pyarrow as pa
-
-from pipelines import ledger
+from pipelines.ledger import manifest_path
 from pipelines.shardio import atomic_file
 from pipelines.steps.context import Build, Shard
+from pipelines.steps.summary import sum_up
 from schemas.digest import canonical_json, digest
-from schemas.manifest import Snapshot, SnapshotShard
+from schemas.manifest import Snapshot, SnapshotShard, TrainSummary
 from schemas.reasons import Drop
 from schemas.spec import CorpusSpec
 
@@ -23,36 +22,6 @@ UPSTREAM = ("rows", "raw", "signals", "decision")
 
 class FunnelError(ValueError):
     """Rows in are not kept + dropped + failed: a bug or a tampered corpus, never to be published."""
-
-
-@dataclass(frozen=True)
-class SummaryStep:
-    """Reads what a snapshot says about a shard's kept rows: lengths and licences."""
-
-    corpus: Path
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def run(self, work: Shard, advance: Callable[[int], None]) -> dict[str, Any]:
-        """Histogram of token lengths (power-of-two upper bound) and rows per licence."""
-        train = ledger.open_input(self.corpus, work.path("train"))[1].table(["uid", "length"])
-        rows = ledger.open_input(self.corpus, work.path("rows"))[1].table(["uid", "licence"])
-        lengths = Counter(str(1 << (length - 1).bit_length()) for length in train.column("length").to_pylist())
-        advance(rows.num_rows)
-        return {"lengths": dict(lengths), "licences": dict(licences(rows, train))}
-
-
-def licences(rows: pa.Table, train: pa.Table) -> Counter[str]:
-    """Kept rows per licence. Train rows are some of the shard's rows in the same order, so one walk matches them."""
-    counts: Counter[str] = Counter()
-    kept = iter(train.column("uid").to_pylist())
-    wanted = next(kept, None)
-    for uid, licence in zip(rows.column("uid").to_pylist(), rows.column("licence").to_pylist(), strict=True):
-        if uid == wanted:
-            counts[licence or ""] += 1
-            wanted = next(kept, None)
-    return counts
 
 
 def spec_digest(spec: CorpusSpec) -> str:
@@ -83,14 +52,20 @@ def funnel(shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
     return {source: dict(counts) for source, counts in sorted(table.items())}
 
 
-def make_snapshot(build: Build, shards: Sequence[Shard], summaries: Sequence[dict[str, Any]]) -> Snapshot:
-    """The snapshot over `shards`, whose summaries are in the same order."""
-    lengths: dict[str, Counter[str]] = defaultdict(Counter)
-    licence_counts: Counter[str] = Counter()
+def summary_of(shard: Shard) -> TrainSummary:
+    """What the manifest of a shard's train layer sums up. Raises FunnelError if it does not."""
+    summary = shard.layers["train"].summary
+    if summary is None:
+        raise FunnelError(f"{manifest_path(shard.path('train'))}: holds no summary; delete it and build again")
+    return summary
+
+
+def make_snapshot(build: Build, shards: Sequence[Shard]) -> Snapshot:
+    """The snapshot over `shards`. Raises FunnelError if the counts do not add up."""
+    counts = funnel(shards)
+    length_histogram, licences = sum_up([(shard.task, summary_of(shard)) for shard in shards])
     entries = []
-    for shard, summary in zip(shards, summaries, strict=True):
-        lengths[shard.task].update(summary["lengths"])
-        licence_counts.update(summary["licences"])
+    for shard in shards:
         train = shard.layers["train"]
         entries.append(
             SnapshotShard(
@@ -113,9 +88,9 @@ def make_snapshot(build: Build, shards: Sequence[Shard], summaries: Sequence[dic
         spec=spec_digest(build.spec),
         fingerprints=build.fingerprints,
         shards=tuple(entries),
-        funnel=funnel(shards),
-        length_histogram={task: dict(sorted(counts.items())) for task, counts in sorted(lengths.items())},
-        licences=dict(sorted(licence_counts.items())),
+        funnel=counts,
+        length_histogram=length_histogram,
+        licences=licences,
     )
 
 
@@ -124,10 +99,7 @@ def publish(build: Build, shards: Sequence[Shard]) -> Snapshot:
 
     Raises FunnelError if the counts do not add up; nothing is published then.
     """
-    funnel(shards)
-    rows = sum(shard.rows for shard in shards)
-    summaries = build.run("publish", SummaryStep(build.corpus), [(shard.label, shard) for shard in shards], rows)
-    snapshot = make_snapshot(build, shards, summaries)
+    snapshot = make_snapshot(build, shards)
     parent = build.parent
     if parent and snapshot.model_copy(update={"number": parent.number, "parent": parent.parent}) == parent:
         return parent

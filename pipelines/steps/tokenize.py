@@ -18,16 +18,17 @@ import pyarrow as pa
 
 from janus.images import ImageProblem, load_rgb
 from pipelines import ledger
-from pipelines.shardio import ShardWriter
+from pipelines.shardio import ShardReader, ShardWriter
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
 from pipelines.steps.device import Device, pick_device, reproducible
 from pipelines.steps.prefetch import chunks, ordered_map
+from pipelines.steps.summary import summarise
 from schemas.manifest import Fingerprints, ShardManifest
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Message, Task
 from schemas.spec import Limits, Source, Tokenize
 
-VERSION = 2
+VERSION = 3
 JPEG_QUALITY = 95
 """With 4:4:4 chroma: 40 dB to the pixels, a sixth of their size (docs/corpus-format.md)."""
 
@@ -111,25 +112,29 @@ class TokenizeStep:
             outcome == Outcome.OK and reason is None
             for outcome, reason in zip(table["outcome"].to_pylist(), table["reason"].to_pylist(), strict=True)
         ]
+        _, raw = ledger.open_input(self.corpus, shard.path("raw"))
         prepared = ordered_map(
             lambda row: row if isinstance(row, Prepared) else self._prepare(row, shard.task, work.extra.template),
-            self._kept(shard, keep, Earlier(self.corpus, work.extra.earlier)),
+            self._kept(raw, keep, Earlier(self.corpus, work.extra.earlier)),
             threads=self.device.threads,
             ahead=2 * self.device.batch,
         )
+        uids: list[bytes] = []
+        lengths: list[int] = []
         with ShardWriter(self.corpus / work.output, "train") as writer:
             for item in self._with_codes(prepared):
                 counts[item.reason.value] += 1
                 if item.row is not None:
                     writer.write(item.row)
+                    uids.append(item.row["uid"])
+                    lengths.append(item.row["length"])
                 advance(1)
-        work.commit(self.corpus, writer.written, counts)
+        work.commit(self.corpus, writer.written, counts, summarise(uids, lengths, raw.table(["uid", "licence"])))
 
-    def _kept(self, shard: Shard, keep: Sequence[bool], earlier: Earlier) -> Iterator[dict[str, Any] | Prepared]:
+    def _kept(self, raw: ShardReader, keep: Sequence[bool], earlier: Earlier) -> Iterator[dict[str, Any] | Prepared]:
         """The kept rows in order: as they are in the raw shard, or finished where an earlier train shard has them."""
-        _, reader = ledger.open_input(self.corpus, shard.path("raw"))
         first = 0
-        for batch in reader.batches():
+        for batch in raw.batches():
             uids = batch.column("uid").to_pylist()
             for index in np.flatnonzero(keep[first : first + batch.num_rows]).tolist():
                 row = earlier.get(uids[index])

@@ -188,7 +188,7 @@ def test_a_second_build_changes_nothing(
     snapshot = build(spec(model, sources), copy, Operations(), seen.append)
     assert snapshot == load_snapshot(corpus)
     assert contents(copy) == contents(corpus)
-    assert {progress.step for progress in seen} == {"plan", "publish"}
+    assert {progress.step for progress in seen} == {"plan"}, "publishing reads manifests alone"
 
 
 def test_lost_shards_are_made_again_with_the_same_bytes(
@@ -233,6 +233,19 @@ def test_a_rows_shard_lost_with_its_raw_shard_is_planned_with_the_new_rows(
     for layer in ("rows", "raw"):
         (copy / entry.upstream[layer]).unlink()
     assert build(spec(model, sources), copy, Operations()).funnel == load_snapshot(corpus).funnel
+
+
+def test_a_train_shard_without_a_summary_is_not_published(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    file = sorted((copy / "train/photos").glob("*.json"))[0]
+    file.write_bytes(canonical_json(json.loads(file.read_text()) | {"summary": None}))
+    with pytest.raises(ValueError, match=rf"train/photos/{file.name}: holds no summary; delete it and build again"):
+        build(spec(model, sources), copy, Operations())
+    file.unlink()
+    build(spec(model, sources), copy, Operations())
+    assert contents(copy) == contents(corpus)
 
 
 def made(before: dict[str, str], after: dict[str, str]) -> Counter[str]:

@@ -89,6 +89,7 @@ def test_damage_is_named(corpus: Path, layer: str, damage: Callable[[Path], obje
         ("decision", {"counts": {"kept": 7, "too_small": 1}}, "counted {'kept': 8}, its manifest says {'kept': 7}"),
         ("raw", {"counts": {"ok": 8, "timeout": 1}}, "accounts for 9 of 8 rows"),
         ("train", {"inputs": {"raw": "0" * 64}}, "was made from another raw shard"),
+        ("train", {"summary": {"lengths": {"128": 8}, "licences": {"": 7, "CC0": 1}}}, "its manifest sums up lengths="),
         ("signals", {"rows": 7}, "holds 8 rows, its manifest says 7"),
     ],
 )
@@ -111,6 +112,16 @@ def test_a_funnel_that_does_not_add_up_is_found(corpus: Path) -> None:
     forged = snapshot.model_copy(update={"funnel": {"photos": {"rows": 12, "kept": 11}}})
     (corpus / "snapshots" / f"{forged.name}.json").write_bytes(canonical_json(forged))
     assert any("funnel of photos: 12 rows in, 11 accounted for" in line for line in verify(corpus).differences)
+
+
+@pytest.mark.parametrize(
+    ("field", "forged"), [("length_histogram", {"generation": {"128": 13}}), ("licences", {"CC0-1.0": 12})]
+)
+def test_forged_figures_are_found(corpus: Path, field: str, forged: object) -> None:
+    snapshot = load_snapshot(corpus).model_copy(update={field: forged})
+    (corpus / "snapshots" / f"{snapshot.name}.json").write_bytes(canonical_json(snapshot))
+    (line,) = verify(corpus).differences
+    assert line.startswith(f"snapshot {snapshot.name}: {field} says {forged}, its shards say ")
 
 
 def test_latest_is_checked(corpus: Path) -> None:
