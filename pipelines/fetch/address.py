@@ -34,8 +34,9 @@ REMEMBER_S = 300.0
 """How long a resolved name is believed."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
-"""Not yet known to the `ipaddress` of Python 3.11."""
+_SPECIAL = (ipaddress.IPv6Network("3fff::/20"), ipaddress.IPv6Network("2001::/23"))
+"""Documentation, and IETF protocols (Teredo, ORCHID ...): what `ipaddress` says of them differs between releases of
+Python 3.11."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def is_public(address: str) -> bool:
         inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped or ip.sixtofour
         if inner is not None:
             return is_public(str(inner))
-        if ip not in _GLOBAL_UNICAST or ip in _DOCUMENTATION:
+        if ip not in _GLOBAL_UNICAST or any(ip in network for network in _SPECIAL):
             return False
     return ip.is_global and not ip.is_multicast
 
