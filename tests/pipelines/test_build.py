@@ -456,6 +456,30 @@ def test_a_template_that_does_not_fit_stops_the_build_at_tokenize(model: Path, t
     assert not (tmp_path / "c/LATEST").exists()
 
 
+def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp_path: Path) -> None:
+    from janus.data.config import DataConfig, TokenIds
+    from janus.data.loader import Loader
+    from janus.model.processor import Processor
+    from pipelines.verify import verify
+
+    (tmp_path / "text").mkdir()
+    lines = [f'{{"text": "Document {n}{" is about many colours" if n >= 8 else ""}."}}' for n in range(16)]
+    (tmp_path / "text/pages.jsonl").write_text("\n".join(lines) + "\n")
+    source = {"name": "text", "format": "text", "path": str(tmp_path / "text"), "task": "text"}
+    snapshot = build(spec(model, [source], filters={"min_words": 3}), tmp_path / "c", Operations())
+    assert sorted(entry.rows for entry in snapshot.shards) == [0, 8]
+    assert verify(tmp_path / "c").differences == ()
+    processor = Processor.from_folder(model)
+    tokens = TokenIds(
+        bos=processor.bos_id, eos=processor.eos_id, pad=processor.pad_id, boi=processor.boi_id, eoi=processor.eoi_id,
+        image=processor.image_id,
+    )  # fmt: skip
+    data = DataConfig(ratio=(0, 1, 0), sequences=4, seq_len=128, micro_batch=4, verify=True)
+    loader = Loader(tmp_path / "c", snapshot, data=data, tokens=tokens, steps=4)
+    seen = {uid for batches in loader for batch in batches for uid in batch.uids}
+    assert seen == {row["uid"] for row in rows_of(tmp_path / "c", snapshot, "train")}
+
+
 def test_several_conversations_about_one_picture_are_all_kept(model: Path, tmp_path: Path) -> None:
     photos = image_folder(tmp_path / "photos", [1, 2])
 
