@@ -25,6 +25,9 @@ from schemas.manifest import ShardManifest
 
 BATCH_ROWS = {"rows": 2048, "raw": 64, "signals": 2048, "decision": 2048, "train": 64}
 """Rows per record batch: few where a row holds pixels, so that a shuffled read maps little."""
+BATCH_BYTES = 64 << 20
+"""Original images in a record batch: one that holds so much is cut before its rows are full. Both writer and readers
+hold a batch."""
 TEMPORARY = ".tmp-"
 """Prefix of unfinished files. Nothing reads them; the next build sweeps them away."""
 
@@ -117,8 +120,9 @@ class _Hashing:
 class ShardWriter:
     """Writes one shard, row by row, in constant memory.
 
-    Record batches are cut at fixed row counts, so the bytes depend on the rows alone and not on how they were handed
-    in. Use as a context manager; `written` is set, and the file in place, only if the block ended without exception.
+    Record batches are cut by the rows' number and size, so the bytes depend on the rows alone and not on how they were
+    handed in. Use as a context manager; `written` is set, and the file in place, only if the block ended without
+    exception.
     """
 
     def __init__(self, path: Path, layer: str) -> None:
@@ -126,6 +130,7 @@ class ShardWriter:
         self._batch_rows = BATCH_ROWS[layer]
         self._path = path
         self._pending: list[Mapping[str, Any]] = []
+        self._pending_bytes = 0
         self._rows = 0
         self._stack = contextlib.ExitStack()
         self.written: Written | None = None
@@ -140,7 +145,8 @@ class ShardWriter:
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one row: a mapping from every column of the layer to a Python value."""
         self._pending.append(row)
-        if len(self._pending) == self._batch_rows:
+        self._pending_bytes += sum(len(image.get("bytes") or b"") for image in row.get("images", ()))
+        if len(self._pending) == self._batch_rows or self._pending_bytes >= BATCH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -148,6 +154,7 @@ class ShardWriter:
             self._writer.write_batch(pa.RecordBatch.from_pylist(self._pending, schema=self._schema))
             self._rows += len(self._pending)
             self._pending = []
+            self._pending_bytes = 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -8,7 +8,7 @@ requests apart, and the same run behaves the same way.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from email.message import Message
@@ -25,6 +25,9 @@ from pipelines.fetch.transport import Reply, Transport
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
 
+HELD_BYTES = 256 << 20
+"""Bodies that may wait for the caller, because an address before them is slow, until nothing new is started. Those
+under way come on top: at most `connections` times `max_bytes`."""
 LONGEST_WAIT_S = 30.0
 """Waiting before the next attempt doubles from FIRST_WAIT_S to this."""
 
@@ -54,6 +57,75 @@ class _Again:
     """Seconds that the host of the request wants to be left alone."""
 
 
+class _Batch:
+    """The addresses of one `fetch_many`: which may be asked next, and the answers until the caller takes them."""
+
+    def __init__(self, urls: Sequence[str], operations: Operations, deadline_s: float) -> None:
+        self.finished: SimpleQueue[tuple[str, int, Fetched | _Again | BaseException]] = SimpleQueue()
+        """Host, index and result of a request that has ended; filled by other threads."""
+        self._connections = operations.connections
+        self._queue: HostQueue[_Job] = HostQueue(operations.per_host)
+        self._parked: dict[int, _Job] = {}
+        """Jobs whose turn it was when too much was held."""
+        self._done: dict[int, Fetched] = {}
+        self._held = 0
+        """Bytes of the bodies in `_done`."""
+        self._active = 0
+        for index, url in enumerate(urls):
+            try:
+                job = _Job(index, url, parse(url), deadline_s)
+            except FetchProblem as problem:
+                self._done[index] = Fetched(url, problem.outcome)
+            else:
+                self._queue.add(job.target.host, job)
+
+    def startable(self, head: int) -> Iterator[tuple[str, _Job]]:
+        """Jobs to start now, with their hosts. `head` is the index that the caller waits for.
+
+        While more than HELD_BYTES wait for the caller, only the head may start: what it lacks frees the others.
+        """
+        full = self._held >= HELD_BYTES
+        for index in [head] if full else sorted(self._parked):
+            if (parked := self._parked.pop(index, None)) is not None:
+                self._queue.add(parked.target.host, parked)
+        while self._active < self._connections and (next_up := self._queue.take()) is not None:
+            host, job = next_up
+            if full and job.index != head:
+                self._queue.release(host)
+                self._parked[job.index] = job
+            else:
+                self._active += 1
+                yield host, job
+
+    def settle(self, head: int) -> bool:
+        """Take in what has ended; if the head has not, wait until something may start. Returns whether it has."""
+        wait = self._queue.until_next() if self._active < self._connections else None
+        try:
+            self._take_in(*self.finished.get(block=head not in self._done, timeout=wait))
+            while True:
+                self._take_in(*self.finished.get(block=False))
+        except Empty:
+            return head in self._done
+
+    def _take_in(self, host: str, index: int, result: Fetched | _Again | BaseException) -> None:
+        self._active -= 1
+        self._queue.release(host)
+        if isinstance(result, BaseException):
+            raise result
+        if isinstance(result, Fetched):
+            self._done[index] = result
+            self._held += len(result.data or b"")
+        else:
+            self._queue.pause(host, result.pause)
+            self._queue.add(result.job.target.host, result.job, result.wait)
+
+    def hand_over(self, head: int) -> Fetched:
+        """The head's answer, which is the caller's from now on."""
+        result = self._done.pop(head)
+        self._held -= len(result.data or b"")
+        return result
+
+
 class BuiltinFetcher:
     """The download engine that needs nothing but this package. One `fetch_many` at a time."""
 
@@ -65,53 +137,32 @@ class BuiltinFetcher:
         self._policies = Policies(self._transport, limits)
         self._pool = ThreadPoolExecutor(max_workers=operations.connections, thread_name_prefix="fetch")
 
-    def fetch_many(self, urls: Sequence[str]) -> list[Fetched]:
+    def fetch_many(self, urls: Sequence[str]) -> Iterator[Fetched]:
         """Fetch all, answers in the order of `urls`."""
-        results: dict[int, Fetched] = {}
-        queue: HostQueue[_Job] = HostQueue(self._operations.per_host)
-        finished: SimpleQueue[tuple[str, Fetched | _Again | BaseException, int]] = SimpleQueue()
-        for index, url in enumerate(urls):
-            try:
-                job = _Job(index, url, parse(url), self._limits.deadline_s)
-            except FetchProblem as problem:
-                results[index] = Fetched(url, problem.outcome)
-            else:
-                queue.add(job.target.host, job)
+        batch = _Batch(urls, self._operations, self._limits.deadline_s)
 
         def work(host: str, job: _Job) -> None:
             try:
-                finished.put((host, self._request(job), job.index))
+                batch.finished.put((host, job.index, self._request(job)))
             except BaseException as error:  # a bug of ours: handed to the caller, who would wait for ever otherwise
-                finished.put((host, error, job.index))
+                batch.finished.put((host, job.index, error))
 
-        active = 0
-        while len(results) < len(urls):
-            while active < self._operations.connections and (next_up := queue.take()) is not None:
-                self._pool.submit(work, *next_up)
-                active += 1
-            try:
-                host, result, index = finished.get(timeout=queue.until_next() if self._has_room(active) else None)
-            except Empty:
-                continue
-            active -= 1
-            queue.release(host)
-            if isinstance(result, BaseException):
-                raise result
-            if isinstance(result, Fetched):
-                results[index] = result
-            else:
-                queue.pause(host, result.pause)
-                queue.add(result.job.target.host, result.job, result.wait)
-        return [results[index] for index in range(len(urls))]
+        def start(head: int) -> None:
+            for host, job in batch.startable(head):
+                self._pool.submit(work, host, job)
+
+        for head in range(len(urls)):
+            start(head)
+            while not batch.settle(head):
+                start(head)
+            start(head)  # the caller may take its time
+            yield batch.hand_over(head)
 
     def close(self) -> None:
         """Let go of connections and threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._transport.close()
         self._resolver.close()
-
-    def _has_room(self, active: int) -> bool:
-        return active < self._operations.connections
 
     def _request(self, job: _Job) -> Fetched | _Again:
         """Make one request of `job` and say what comes of it."""

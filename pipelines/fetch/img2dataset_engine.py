@@ -20,7 +20,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,8 +60,20 @@ class Img2datasetFetcher:
         self._policies = Policies(self._transport, limits)
         self._pool = ThreadPoolExecutor(max_workers=operations.connections, thread_name_prefix="check")
 
-    def fetch_many(self, urls: Sequence[str]) -> list[Fetched]:
-        """Fetch all, answers in the order of `urls`."""
+    def fetch_many(self, urls: Sequence[str]) -> Iterator[Fetched]:
+        """Fetch all, answers in the order of `urls`. The bodies wait for the caller on disk, in TMPDIR."""
+        with tempfile.TemporaryDirectory(prefix="img2dataset-bodies-") as folder:
+            results = self._fetch(urls, Path(folder))
+            for index in range(len(urls)):
+                body = Path(folder, str(index))
+                data = None
+                if results[index].outcome == Outcome.OK:
+                    data = body.read_bytes()
+                    body.unlink()
+                yield replace(results[index], data=data)
+
+    def _fetch(self, urls: Sequence[str], bodies: Path) -> dict[int, Fetched]:
+        """All attempts: the answers by index, with their bodies not in `data` but in a file of that name."""
         results: dict[int, Fetched] = {}
         left = list(range(len(urls)))
         wait = 0.0
@@ -75,11 +89,13 @@ class Img2datasetFetcher:
                     if (asked := answer.retry_after or 0.0) <= LONGEST_RETRY_AFTER_S:
                         wait = max(wait, asked)
             for index, outcome, data, status in self._download(admitted):
-                results[index] = Fetched(urls[index], outcome, data, http_status=status)
+                results[index] = Fetched(urls[index], outcome, http_status=status)
+                if data is not None:
+                    (bodies / str(index)).write_bytes(data)
             left = [index for index in left if results[index].outcome.transient]
             if not left:
                 break
-        return [results[index] for index in range(len(urls))]
+        return results
 
     def close(self) -> None:
         """Let go of connections and threads."""
@@ -111,7 +127,9 @@ class Img2datasetFetcher:
                 finished = [(output / f"{number:05d}_stats.json").is_file() for number in range(len(shards))]
                 for number, shard in enumerate(shards):
                     if finished[number]:
-                        yield from self._results(output / f"{number:05d}.parquet", shard)
+                        path = output / f"{number:05d}.parquet"
+                        yield from self._results(path, shard)
+                        path.unlink()
             unfinished = [shard for shard, done in zip(shards, finished, strict=True) if not done]
             given_up = unfinished[:1] if hung else unfinished
             for shard in given_up:
@@ -198,7 +216,7 @@ class Img2datasetFetcher:
     ) -> Iterator[tuple[int, Outcome, bytes | None, int | None]]:
         """The rows of one finished shard, each exactly once: what img2dataset lost on the way is an engine error."""
         lost = {index for index, _ in shard}
-        for row in pq.read_table(path, columns=["number", "status", "error_message", "sha256", "jpg"]).to_pylist():
+        for row in _rows(path, ["number", "status", "error_message", "sha256", "jpg"]):
             lost.discard(row["number"])
             if row["status"] == "success":
                 outcome, data = self._checked(row["jpg"], row["sha256"])
@@ -242,6 +260,13 @@ def classify(message: str) -> tuple[Outcome, int | None]:
         if re.search(pattern, message, re.IGNORECASE):
             return outcome, number
     return (outcome_of_status(number), number) if number else (Outcome.ENGINE_ERROR, None)
+
+
+def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows of a Parquet file, with one at a time in memory: it holds whatever the servers sent."""
+    with pq.ParquetFile(path, buffer_size=1 << 20) as file:
+        for batch in file.iter_batches(batch_size=1, columns=columns):
+            yield from batch.to_pylist()
 
 
 def _processor_seconds(group: int) -> float:

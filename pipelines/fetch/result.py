@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,10 +31,10 @@ class Fetched:
 class Fetcher(Protocol):
     """A download engine."""
 
-    def fetch_many(self, urls: Sequence[str]) -> list[Fetched]:
+    def fetch_many(self, urls: Sequence[str]) -> Iterator[Fetched]:
         """Fetch all, in any order, and answer in that of `urls`. Never raises for anything an address or server does.
 
-        All bodies are held in memory, so the caller bounds it by the number of addresses.
+        However many there are, only so much of them is in memory that the caller need not care.
         """
         ...
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from pipelines.sources.errors import SourceError
 from pipelines.sources.options import Options, options_of
 from pipelines.sources.records import Record, files_of, records
-from pipelines.sources.refs import IMAGE_SUFFIXES, bytes_image, cell_image, local_image, root_of
-from pipelines.sources.tars import Member, members, read_member
+from pipelines.sources.refs import IMAGE_SUFFIXES, cell_image, local_image, range_image, root_of
+from pipelines.sources.tars import Member, members
 from schemas.sample import ImageRef, Message, Sample
 from schemas.spec import Source
 
@@ -75,7 +75,7 @@ class _Shard:
             if name in self._members:
                 member = self._members[name]
                 tar = relative.with_suffix(".tar").as_posix()
-                return bytes_image(tar, member.offset, read_member(self._tar, member))
+                return range_image(self._tar, tar, member.offset, member.size)
             if (self._folder / name).is_file():
                 return local_image(self._root, (relative.with_suffix("") / name).as_posix(), record.where)
         raise SourceError(f"{record.where}: status is success, but {key} is in no column, tar or folder of this shard")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from pipelines.sources.errors import SourceError
 from pipelines.sources.options import Options, options_of
 from pipelines.sources.records import Record, as_text, files_of
-from pipelines.sources.refs import IMAGE_SUFFIXES, bytes_image, root_of
+from pipelines.sources.refs import IMAGE_SUFFIXES, range_image, root_of
 from pipelines.sources.tars import Member, members, read_member
 from schemas.sample import Message, Sample
 from schemas.spec import Source
@@ -51,7 +51,7 @@ def read(source: Source) -> Iterator[Sample]:
                 task=source.task,
                 key=f"{relative}/{name}",
                 messages=(Message(role="caption", text=_caption(tar, parts.get(options.caption), options)),),
-                images=(bytes_image(relative, image.offset, read_member(tar, image)),),
+                images=(range_image(tar, relative, image.offset, image.size),),
             )
         if extensions and options.caption not in extensions:
             found = ", ".join(sorted(extensions))

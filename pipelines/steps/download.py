@@ -1,34 +1,34 @@
 """Download: the original bytes of every image, one outcome per row, and where they came from.
 
 A row's images are fetched or read, checked from their headers only, and stored as they arrived. What cannot be had is
-a row too: its outcome says why.
+a row too: its outcome says why. Rows are written one by one while the engine fetches ahead, so that memory holds what
+the engine has ready and what the writer gathers for a batch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from janus.images import ImageProblem, inspect
 from pipelines import ledger
-from pipelines.fetch import Fetcher, make_fetcher
-from pipelines.shardio import ShardWriter
-from pipelines.sources.refs import read_image_bytes, root_of
+from pipelines.fetch import Fetched, Fetcher, make_fetcher
+from pipelines.shardio import ShardReader, ShardWriter
+from pipelines.sources.local import LocalImages, TooLarge
+from pipelines.sources.refs import root_of
 from pipelines.steps.context import Build, LayerWork, Shard, judge_layer, make_layer
-from pipelines.steps.prefetch import chunks
 from schemas.manifest import ShardManifest
 from schemas.reasons import Outcome
 from schemas.sample import ImageRef
 from schemas.spec import Limits, Operations, Source
 
-VERSION = 1
-FETCH_ROWS = 256
-"""Rows whose images are fetched together and held in memory: enough to keep all connections busy."""
+VERSION = 2
 
 Image = dict[str, Any]
 """One entry of the column `images` of the raw layer."""
@@ -48,73 +48,74 @@ class DownloadStep:
 
     def run(self, work: LayerWork, advance: Callable[[int], None]) -> None:
         """Fetch, check and commit one shard; `work.extra` is the path of an earlier attempt to improve on, or None."""
-        shard = work.shard
-        _, reader = ledger.open_input(self.corpus, shard.path("rows"))
-        earlier = _rows(self.corpus, work.extra) if work.extra else None
-        # img2dataset takes seconds to start, so it is started once per shard.
-        size = shard.rows if self.operations.download_engine == "img2dataset" else FETCH_ROWS
         counts: Counter[str] = Counter()
         output = self.corpus / work.output
         fetcher = make_fetcher(self.limits, self.operations)
         with contextlib.closing(fetcher), ShardWriter(output, "raw") as writer:
-            for rows in chunks((row for batch in reader.batches() for row in batch.to_pylist()), max(1, size)):
-                for row in self._load(fetcher, rows, earlier, self.sources[shard.source]):
-                    writer.write(row)
-                    counts[row["outcome"]] += 1
-                advance(len(rows))
+            for row in self._rows(work, fetcher):
+                writer.write(row)
+                counts[row["outcome"]] += 1
+                advance(1)
         if work.extra and transient(counts) == transient(ledger.load_manifest(self.corpus, work.extra).counts):
             output.unlink()
             return
         work.commit(self.corpus, writer.written, counts)
 
-    def _load(
-        self, fetcher: Fetcher, rows: Sequence[dict[str, Any]], earlier: Iterable[dict[str, Any]] | None, source: Source
-    ) -> Iterable[dict[str, Any]]:
-        """Raw rows for `rows`. Of `earlier` (the same rows, an attempt before) all but transient failures are kept."""
-        kept: list[dict[str, Any] | None] = [None] * len(rows)
-        if earlier is not None:
-            iterator = iter(earlier)
-            kept = [None if Outcome(row["outcome"]).transient else row for row in (next(iterator) for _ in rows)]
+    def _rows(self, work: LayerWork, fetcher: Fetcher) -> Iterator[dict[str, Any]]:
+        """The raw rows of a shard. Of an earlier attempt, all but transient failures are kept."""
+        _, reader = ledger.open_input(self.corpus, work.shard.path("rows"))
+        earlier: Iterable[dict[str, Any] | None] = itertools.repeat(None, reader.rows)
+        keep = [False] * reader.rows
+        if work.extra:
+            _, attempt = ledger.open_input(self.corpus, work.extra)
+            keep = [not Outcome(name).transient for name in attempt.table(["outcome"])["outcome"].to_pylist()]
+            earlier = _one_by_one(attempt)
         wanted = [
-            ref["url"]
-            for row, old in zip(rows, kept, strict=True)
-            if old is None
-            for ref in row["images"]
-            if ref["url"]
+            ImageRef.model_validate(fields)
+            for images, kept in zip(reader.table(["images"])["images"].to_pylist(), keep, strict=True)
+            if not kept
+            for fields in images
         ]
-        fetched = iter(fetcher.fetch_many(wanted) if wanted else ())
-        for row, old in zip(rows, kept, strict=True):
-            if old is not None:
-                yield old
-                continue
-            images = []
-            for fields in row["images"]:
-                ref = ImageRef.model_validate(fields)
-                if ref.url is None:
-                    outcome, data = read_local(ref, source, self.limits)
-                    image = _image(outcome, data, None, None, None)
+        source = self.sources[work.shard.source]
+        root = root_of(source) if any(ref.path is not None for ref in wanted) else Path(source.path)
+        refs, fetched = iter(wanted), fetcher.fetch_many([ref.url for ref in wanted if ref.url is not None])
+        folder = (self.corpus / work.output).parent
+        with contextlib.closing(LocalImages(wanted, root, folder, self.limits.max_bytes)) as local:
+            rows = (row for batch in reader.batches() for row in batch.to_pylist())
+            for row, old, kept in zip(rows, earlier, keep, strict=True):
+                if kept and old is not None:
+                    yield old
                 else:
-                    result = next(fetched)
-                    image = _image(result.outcome, result.data, ref.url, result.final_url, result.http_status)
-                images.append(_checked(image, ref, self.limits))
-            failed = [image["outcome"] for image in images if image["outcome"] != Outcome.OK]
-            yield {
-                "uid": row["uid"],
-                "key": row["key"],
-                "messages": row["messages"],
-                "licence": row["licence"],
-                "outcome": failed[0] if failed else Outcome.OK.value,
-                "images": images,
-            }
+                    images = [self._load(ref, fetched, local) for ref in itertools.islice(refs, len(row["images"]))]
+                    failed = [image["outcome"] for image in images if image["outcome"] != Outcome.OK]
+                    yield {
+                        "uid": row["uid"],
+                        "key": row["key"],
+                        "messages": row["messages"],
+                        "licence": row["licence"],
+                        "outcome": failed[0] if failed else Outcome.OK.value,
+                        "images": images,
+                    }
+
+    def _load(self, ref: ImageRef, fetched: Iterator[Fetched], local: LocalImages) -> Image:
+        """The entry for one image; `fetched` has the answer to its address next, if it has one."""
+        if ref.url is None:
+            outcome, data = read_local(ref, local)
+            image = _image(outcome, data, None, None, None)
+        else:
+            result = next(fetched)
+            image = _image(result.outcome, result.data, ref.url, result.final_url, result.http_status)
+        return _checked(image, ref, self.limits)
 
 
-def read_local(ref: ImageRef, source: Source, limits: Limits) -> tuple[Outcome, bytes | None]:
-    """Read a local image within the byte cap."""
+def read_local(ref: ImageRef, local: LocalImages) -> tuple[Outcome, bytes | None]:
+    """Read a local image."""
     try:
-        data = read_image_bytes(ref, root_of(source))
+        return Outcome.OK, local.read(ref)
     except FileNotFoundError:
         return Outcome.MISSING_FILE, None
-    return (Outcome.TOO_LARGE, None) if len(data) > limits.max_bytes else (Outcome.OK, data)
+    except TooLarge:
+        return Outcome.TOO_LARGE, None
 
 
 def _image(outcome: Outcome, data: bytes | None, url: str | None, final_url: str | None, status: int | None) -> Image:
@@ -144,10 +145,11 @@ def _checked(image: Image, ref: ImageRef, limits: Limits) -> Image:
     return image
 
 
-def _rows(corpus: Path, path: str) -> Iterable[dict[str, Any]]:
-    _, reader = ledger.open_input(corpus, path)
+def _one_by_one(reader: ShardReader) -> Iterator[dict[str, Any]]:
+    """The rows of a shard, with one at a time in memory."""
     for batch in reader.batches():
-        yield from batch.to_pylist()
+        for index in range(batch.num_rows):
+            yield batch.slice(index, 1).to_pylist()[0]
 
 
 def recipe(limits: Limits) -> ledger.Recipe:

@@ -151,6 +151,15 @@ def chunked_endless(request: Request) -> bool:
     return False
 
 
+def padded(request: Request) -> bool:
+    """A photo of 8 MiB: decoders stop at its end."""
+    request.send(answer("200 OK", b"", length=8 * MEGABYTE))
+    request.send(PHOTO + bytes(MEGABYTE - len(PHOTO)))
+    for _ in range(7):
+        request.send(bytes(MEGABYTE))
+    return True
+
+
 def huge_body(request: Request) -> bool:
     request.send(b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n")
     request.stream(HUGE)
@@ -246,6 +255,7 @@ ROUTES: dict[str, Callable[[Request], bool]] = {
     "/404": fixed("404 Not Found"),
     "/410": fixed("410 Gone"),
     "/429-then-200": first_then_ok("429 Too Many", "Retry-After: 1"),
+    "/503-for-5-seconds": first_then_ok("503 Busy", "Retry-After: 5"),
     "/429-for-an-hour": fixed("429 Too Many", b"", "Retry-After: 3600"),
     "/429-always": fixed("429 Too Many"),
     "/500": fixed("500 Oops"),
@@ -283,6 +293,7 @@ ROUTES: dict[str, Callable[[Request], bool]] = {
     "/chunked": chunked,
     "/chunked-truncated": chunked_truncated,
     "/chunked-endless": chunked_endless,
+    "/padded.jpg": padded,
     "/huge-body": huge_body,
     "/empty": ok(b""),
     "/html": ok(b"<!doctype html><title>Sign in</title>", "Content-Type: image/jpeg"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.fetch import builtin
 from pipelines.fetch.builtin import BuiltinFetcher
 from pipelines.fetch.dates import retry_after
 from schemas.reasons import Outcome
@@ -29,11 +30,42 @@ def fetcher(server: Hostile, **operations: object) -> BuiltinFetcher:
 def test_answers_come_in_the_order_asked_and_twice_if_asked_twice(server: Hostile) -> None:
     engine = fetcher(server)
     urls = [f"http://site.test/{name}" for name in ("photo.webp", "404", "photo.jpg", "404", "photo.webp")]
-    results = engine.fetch_many(urls)
+    results = list(engine.fetch_many(urls))
     assert [result.url for result in results] == urls
     assert [result.outcome for result in results] == [Outcome.OK, Outcome.HTTP_GONE] * 2 + [Outcome.OK]
     assert results[0].data == results[4].data != results[2].data
-    assert engine.fetch_many([]) == []
+    assert list(engine.fetch_many([])) == []
+    engine.close()
+
+
+@pytest.mark.parametrize("per_host", [1, 2, 16])
+@pytest.mark.parametrize("held", [1, 50_000])
+def test_a_full_hold_stops_the_others_and_never_all(
+    server: Hostile, monkeypatch: pytest.MonkeyPatch, per_host: int, held: int
+) -> None:
+    """Redirects, retries, pauses and hosts with too few places, with room for no or a few bodies ahead of the head."""
+    paths = ["/redirect-301-host", "/500", "/photo.jpg", "/404", "/redirect-chain-3", "/counted", "/truncated"]
+    urls = [f"http://{host}{path}?{n}" for n in range(5) for path in paths for host in ("site.test", "other.test")]
+    urls[3] = ""
+    roomy = fetcher(server, retries=1)
+    expected = list(roomy.fetch_many(urls))
+    roomy.close()
+    monkeypatch.setattr(builtin, "HELD_BYTES", held)
+    tight = fetcher(server, retries=1, per_host=per_host, connections=6)
+    assert list(tight.fetch_many(urls)) == expected
+    tight.close()
+
+
+def test_the_next_addresses_are_fetched_while_the_caller_is_busy(server: Hostile) -> None:
+    engine = fetcher(server, connections=4)
+    answers = engine.fetch_many([f"http://site.test/photo.jpg?ahead-{n}" for n in range(20)])
+    before = server.hits["site.test", "/photo.jpg"]
+    next(answers)
+    end = time.monotonic() + 20
+    while server.hits["site.test", "/photo.jpg"] - before < 4 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert server.hits["site.test", "/photo.jpg"] - before >= 4
+    assert len(list(answers)) == 19
     engine.close()
 
 
@@ -41,7 +73,7 @@ def test_answers_come_in_the_order_asked_and_twice_if_asked_twice(server: Hostil
 def test_places_per_host(server: Hostile, per_host: int) -> None:
     server.busiest = 0
     engine = fetcher(server, per_host=per_host, connections=16)
-    results = engine.fetch_many([f"http://site.test/counted?{n}" for n in range(12)])
+    results = list(engine.fetch_many([f"http://site.test/counted?{n}" for n in range(12)]))
     engine.close()
     assert {result.outcome for result in results} == {Outcome.OK}
     assert server.busiest == per_host
@@ -50,7 +82,7 @@ def test_places_per_host(server: Hostile, per_host: int) -> None:
 def test_connections_are_kept(server: Hostile) -> None:
     before = server.connections
     engine = fetcher(server, per_host=2)
-    results = engine.fetch_many([f"http://site.test/photo.jpg?{n}" for n in range(100)])
+    results = list(engine.fetch_many([f"http://site.test/photo.jpg?{n}" for n in range(100)]))
     engine.close()
     assert {result.outcome for result in results} == {Outcome.OK}
     assert server.connections - before <= 2
@@ -59,9 +91,8 @@ def test_connections_are_kept(server: Hostile) -> None:
 def test_a_host_that_wants_a_pause_holds_up_nobody_else(server: Hostile) -> None:
     engine = fetcher(server, connections=2, retries=1)
     start = time.monotonic()
-    results = engine.fetch_many(
-        ["http://site.test/429-then-200", *(f"http://other.test/counted?{n}" for n in range(9))]
-    )
+    urls = ["http://site.test/429-then-200", *(f"http://other.test/counted?{n}" for n in range(9))]
+    results = list(engine.fetch_many(urls))
     seconds = time.monotonic() - start
     engine.close()
     assert {result.outcome for result in results} == {Outcome.OK}
@@ -118,7 +149,7 @@ def test_a_request_says_who_asks(server: Hostile) -> None:
     threading.Thread(target=listener.serve_forever, daemon=True).start()
     place = f"127.0.0.1:{listener.server_address[1]}"
     engine = BuiltinFetcher(limits, Operations(resolve={"host.test:8080": place}))
-    engine.fetch_many(["http://host.test:8080/x"])
+    list(engine.fetch_many(["http://host.test:8080/x"]))
     engine.close()
     listener.shutdown()
     assert seen["Host"] == "host.test:8080"

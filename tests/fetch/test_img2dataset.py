@@ -108,7 +108,7 @@ def test_nothing_is_left_running_when_the_build_is_killed() -> None:
         "from pipelines.fetch import make_fetcher\n"
         "from schemas.spec import Limits, Operations\n"
         "operations = Operations(download_engine='img2dataset', resolve=json.loads(sys.argv[1]))\n"
-        "make_fetcher(Limits(respect_opt_out=False), operations).fetch_many(['http://site.test/slow'])\n"
+        "list(make_fetcher(Limits(respect_opt_out=False), operations).fetch_many(['http://site.test/slow']))\n"
     )
     server = Hostile()
     root = Path(__file__).resolve().parents[2]

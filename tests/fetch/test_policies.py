@@ -99,7 +99,7 @@ def test_but_not_for_an_hour(server: Hostile) -> None:
 
 def test_opt_outs_can_be_left_to_the_caller(server: Hostile) -> None:
     fetcher = BuiltinFetcher(Limits(respect_opt_out=False), Operations(resolve=server.resolve))
-    results = fetcher.fetch_many(["http://deny.test/private/photo.jpg", "http://site.test/tag/noai"])
+    results = list(fetcher.fetch_many(["http://deny.test/private/photo.jpg", "http://site.test/tag/noai"]))
     fetcher.close()
     assert [result.outcome for result in results] == [Outcome.OK, Outcome.OK]
     assert server.hits["deny.test", "/robots.txt"] == 0

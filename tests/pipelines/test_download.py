@@ -5,12 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import io
 import json
+import subprocess
+import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import ledger
@@ -19,7 +25,8 @@ from pipelines.verify import verify
 from schemas.manifest import Snapshot, load_snapshot
 from schemas.reasons import Outcome
 from schemas.spec import CorpusSpec, Operations
-from tests.pipelines.world import contents, image_folder, spec
+from tests.fetch.hostile import Hostile
+from tests.pipelines.world import contents, folder_source, image_folder, spec
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -81,6 +88,121 @@ def test_bytes_and_provenance_are_kept(
         assert (image["url"], image["http_status"]) == (f"http://pictures.test/{number}.jpg", 200)
     gone = rows["Picture gone."]
     assert (gone["outcome"], gone["images"][0]["bytes"], gone["images"][0]["http_status"]) == ("http_gone", None, 404)
+
+
+def test_each_row_gets_its_own_images_whatever_the_others_are(
+    server: tuple[type[Handler], Operations], model: Path, tmp_path: Path
+) -> None:
+    """Addresses that are empty, wrong or gone between good ones, and pages that mix addresses and local files."""
+    image_folder(tmp_path / "pages", ["a", "b"])
+    pages = [
+        ["http://pictures.test/1.jpg", "a.jpg", "http://pictures.test/2.jpg"],
+        ["b.jpg", "http://pictures.test/gone.jpg"],
+        ["http://pictures.test/3.jpg"],
+    ]
+    lines = [
+        json.dumps({"text": f"Page {n}. " + "<image> " * len(page), "images": page}) for n, page in enumerate(pages)
+    ]
+    (tmp_path / "pages" / "pages.jsonl").write_text("\n".join(lines))
+    urls = [
+        "http://pictures.test/0.jpg",
+        None,
+        "http://pictures.test/4.jpg",
+        "",
+        "ftp://x",
+        "http://pictures.test/5.jpg",
+    ]
+    rows = [json.dumps({"url": url, "caption": f"Picture {n}."}) for n, url in enumerate(urls)]
+    (tmp_path / "urls.jsonl").write_text("\n".join(rows))
+    sources = [
+        {"name": "web", "format": "url_list", "path": str(tmp_path / "urls.jsonl"), "task": "generation"},
+        {
+            "name": "pages", "format": "interleaved", "path": str(tmp_path / "pages"), "task": "understanding",
+            "options": {"file": "pages.jsonl", "images": "."},
+        },
+    ]  # fmt: skip
+    snapshot = build(spec(model, sources, max_failed_share=0.9), tmp_path / "c", server[1])
+    rows_of = raw(tmp_path / "c", snapshot)
+
+    def images(text: str) -> list[bytes | str]:
+        return [image["bytes"] or image["outcome"] for image in rows_of[text]["images"]]
+
+    files = {str(n): (tmp_path / "http" / f"{n}.jpg").read_bytes() for n in range(6)}
+    files |= {name: (tmp_path / "pages" / f"{name}.jpg").read_bytes() for name in "ab"}
+    found = [images(f"Picture {n}.") for n in range(6)]
+    assert found == [[files["0"]], ["bad_url"], [files["4"]], ["bad_url"], ["bad_url"], [files["5"]]]
+    assert images("Page 0. <image> <image> <image> ") == [files["1"], files["a"], files["2"]]
+    assert images("Page 1. <image> <image> ") == [files["b"], "http_gone"]
+    assert images("Page 2. <image> ") == [files["3"]]
+
+
+def test_local_images_over_the_cap_fail_alone(model: Path, tmp_path: Path) -> None:
+    """As files, members of a tar and cells of a Parquet file: shards in the order of uids, sources in their own."""
+    photos = image_folder(tmp_path / "photos", list(range(30)))
+    large = {7, 8, 25}
+    for number in large:
+        with (photos / f"{number}.jpg").open("ab") as file:
+            file.write(bytes(20_000))
+    data = [(photos / f"{number}.jpg").read_bytes() for number in range(30)]
+    captions = [f"Picture {number}." for number in range(30)]
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "0.tar", "w") as tar:
+        for number in range(30):
+            for name, content in ((f"{number}.jpg", data[number]), (f"{number}.txt", captions[number].encode())):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    (tmp_path / "tables").mkdir()
+    table = pa.table({"image": [{"bytes": value, "path": None} for value in data], "text": captions})
+    pq.write_table(table, tmp_path / "tables" / "0.parquet", row_group_size=4)
+    sources = [
+        folder_source(photos, "files"),
+        {"name": "tars", "format": "webdataset", "path": str(tmp_path / "tars"), "task": "understanding"},
+        {"name": "tables", "format": "parquet_images", "path": str(tmp_path / "tables"), "task": "understanding"},
+    ]
+    off = {"exact": False, "near_radius": None}
+    settings = spec(model, sources, limits={"max_bytes": 20_000}, dedup=off)
+    snapshot = build(settings, tmp_path / "c", Operations())
+    for name in ("files", "tars", "tables"):
+        assert snapshot.funnel[name] == {"rows": 30, "kept": 27, Outcome.TOO_LARGE: 3}, name
+    for entry in snapshot.shards:
+        for row in ledger.open_input(tmp_path / "c", entry.upstream["raw"])[1].table().to_pylist():
+            number = int(row["messages"][0]["text"].split(".")[0].split()[-1])
+            assert row["images"][0]["bytes"] == (None if number in large else data[number])
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from pipelines.build import STEPS, opened
+from schemas.spec import CorpusSpec, Operations
+from tests.memory import peak
+spec = CorpusSpec.model_validate_json(Path(sys.argv[1]).read_text())
+operations = Operations(connections=4, resolve={"site.test:80": sys.argv[2]})
+with opened(spec, Path(sys.argv[1]).parent / "c", operations) as context:
+    shards = STEPS["plan"](context, [])
+    before = peak()
+    (shard,) = STEPS["download"](context, shards)
+    assert shard.layers["raw"].counts == {"ok": 100}, shard.layers["raw"].counts
+    print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_by_bytes_and_not_by_rows(model: Path, tmp_path: Path) -> None:
+    """A shard of 100 photos of 8 MiB, 800 MiB in all, downloaded in a process of its own."""
+    rows = [json.dumps({"url": f"http://site.test/padded.jpg?{n}", "caption": f"Picture {n}."}) for n in range(100)]
+    (tmp_path / "urls.jsonl").write_text("\n".join(rows))
+    source = {"name": "web", "format": "url_list", "path": str(tmp_path / "urls.jsonl"), "task": "generation"}
+    (tmp_path / "spec.json").write_text(spec(model, [source], shard_rows=200).model_dump_json())
+    server = Hostile()
+    try:
+        command = [sys.executable, "-c", PEAK, str(tmp_path / "spec.json"), server.place]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    finally:
+        server.stop()
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) < 600  # 256 ahead, 64 under way, 64 gathered and as much as a batch
 
 
 def test_only_transient_failures_are_tried_again_and_only_if_asked(

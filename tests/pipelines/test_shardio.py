@@ -69,6 +69,16 @@ def test_bytes_depend_on_the_rows_alone(tmp_path: Path, rows: int) -> None:
     assert one.read_bytes() == other.read_bytes()
 
 
+def test_large_images_make_small_batches(tmp_path: Path) -> None:
+    image = {"outcome": "ok", "sha256": None, "url": None, "final_url": None, "http_status": None}
+    large = dict.fromkeys(LAYERS["raw"].names) | {"uid": bytes(16), "key": "k", "messages": [], "outcome": "ok"}
+    with ShardWriter(tmp_path / "raw.arrow", "raw") as writer:
+        for size in [10 << 20] * 10 + [1] * 70 + [100 << 20, 1]:
+            writer.write(large | {"images": [image | {"bytes": bytes(size)}]})
+    with pa.ipc.open_file(tmp_path / "raw.arrow") as file:
+        assert [file.get_batch(n).num_rows for n in range(file.num_record_batches)] == [7, 64, 10, 1]
+
+
 def test_shards_open_in_datasets_directly(shard: tuple[Path, ShardManifest], tmp_path: Path) -> None:
     import datasets
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.sources import SourceError
-from pipelines.sources.refs import read_image_bytes
 from pipelines.sources.tars import members, read_member
 from tests.pictures import PICTURES
+from tests.sources.reading import read_image
 
 PHOTO = PICTURES["photo.jpg"]
 SHA = hashlib.sha256(PHOTO).hexdigest()
@@ -43,7 +43,7 @@ def test_imagenet_photos_in_their_layout(shared_data: Path, tmp_path: Path, read
     expected = sorted((label["wnid"], label["file"], label["class_name"].replace("_", " ")) for label in labels)
     assert [(s.key, caption(s)) for s in samples] == [(f"train/{wnid}/{file}", name) for wnid, file, name in expected]
     for sample in samples:
-        data = read_image_bytes(sample.images[0], tmp_path)
+        data = read_image(sample.images[0], tmp_path)
         assert hashlib.sha256(data).hexdigest() == sample.images[0].sha256
 
 
@@ -158,7 +158,7 @@ def test_webdataset_members_are_read_in_place(tmp_path: Path, read) -> None:
         ("00000.tar/a/2", ""),
         ("00001.tar/b", "three"),
     ]
-    assert [read_image_bytes(s.images[0], tmp_path) for s in samples] == [PHOTO, b"not looked at", PHOTO]
+    assert [read_image(s.images[0], tmp_path) for s in samples] == [PHOTO, b"not looked at", PHOTO]
     assert samples[0].images[0].sha256 == SHA
 
 
@@ -221,8 +221,8 @@ def test_img2dataset_output(tmp_path: Path, read, layout: str) -> None:
     samples = read("img2dataset", tmp_path)
     assert [caption(s) for s in samples] == ["one", "two", ""]
     assert samples[1].images[0].url == "http://a/2"  # to be tried again
-    assert read_image_bytes(samples[0].images[0], tmp_path) == PHOTO
-    assert read_image_bytes(samples[2].images[0], tmp_path) == PICTURES["grey.jpg"]
+    assert read_image(samples[0].images[0], tmp_path) == PHOTO
+    assert read_image(samples[2].images[0], tmp_path) == PICTURES["grey.jpg"]
 
 
 def test_img2dataset_unfinished_shard_is_not_believed(tmp_path: Path, read) -> None:
@@ -284,7 +284,7 @@ def test_images_in_parquet(tmp_path: Path, read, struct: bool) -> None:
     pq.write_table(pa.table({"image": cells, "text": ["one", None]}), tmp_path / "data" / "train-0.parquet")
     samples = read("parquet_images", tmp_path)
     assert [(s.key, caption(s)) for s in samples] == [("data/train-0.parquet:0", "one"), ("data/train-0.parquet:1", "")]
-    assert [read_image_bytes(s.images[0], tmp_path) for s in samples] == images
+    assert [read_image(s.images[0], tmp_path) for s in samples] == images
     pq.write_table(pa.table({"image": ["x.jpg"], "text": ["one"]}), tmp_path / "data" / "train-0.parquet")
     with pytest.raises(SourceError, match="row 0: image: expected the bytes of an image, found str"):
         read("parquet_images", tmp_path)

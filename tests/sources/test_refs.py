@@ -6,13 +6,12 @@ import hashlib
 import os
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pipelines.sources import SourceError
-from pipelines.sources.refs import image_at, local_image, read_image_bytes
+from pipelines.sources.refs import image_at, local_image
 from schemas.sample import ImageRef, Message, Sample
+from tests.sources.reading import read_image
 
 
 @pytest.mark.parametrize(
@@ -27,7 +26,7 @@ def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, path: str) -> N
     with pytest.raises(SourceError, match=r"^here: "):
         local_image(root, path, "here")
     with pytest.raises(SourceError):
-        read_image_bytes(ImageRef(path=path), root)
+        read_image(ImageRef(path=path), root)
 
 
 def test_links_inside_the_folder_and_a_linked_root_are_fine(tmp_path: Path) -> None:
@@ -48,7 +47,7 @@ def test_a_missing_file_keeps_its_row_and_is_another_row_once_it_is_there(tmp_pa
     assert missing.images[0].sha256 is None
     assert missing.images[0].identity == "path:a.jpg"
     with pytest.raises(FileNotFoundError):
-        read_image_bytes(missing.images[0], tmp_path)
+        read_image(missing.images[0], tmp_path)
     (tmp_path / "a.jpg").write_bytes(b"picture")
     there = sample()
     assert there.uid != missing.uid
@@ -64,23 +63,7 @@ def test_what_is_no_file_is_a_missing_one(tmp_path: Path) -> None:
     for name in ("pipe", "folder", "a" * 300 + ".jpg", "pipe/a.jpg"):
         assert local_image(tmp_path, name, "here").sha256 is None
         with pytest.raises(FileNotFoundError):
-            read_image_bytes(ImageRef(path=name), tmp_path)
-
-
-def test_ranges_and_cells(tmp_path: Path) -> None:
-    (tmp_path / "a.tar").write_bytes(b"0123456789")
-    assert read_image_bytes(ImageRef(path="a.tar", offset=3, size=4), tmp_path) == b"3456"
-
-    cells = [bytes([n]) * n for n in range(10)]
-    table = pa.table({"jpg": cells, "image": [{"bytes": cell, "path": None} for cell in cells]})
-    pq.write_table(table, tmp_path / "a.parquet", row_group_size=3)
-    for column in ("jpg", "image.bytes"):
-        for row in (7, 0, 9, 3, 2, 8):  # out of order: groups are read again, never mixed up
-            assert read_image_bytes(ImageRef(path="a.parquet", column=column, row=row), tmp_path) == cells[row]
-    with pytest.raises(FileNotFoundError, match="row 10"):
-        read_image_bytes(ImageRef(path="a.parquet", column="jpg", row=10), tmp_path)
-    pq.write_table(table.slice(1), tmp_path / "a.parquet")
-    assert read_image_bytes(ImageRef(path="a.parquet", column="jpg", row=0), tmp_path) == cells[1]  # no stale cache
+            read_image(ImageRef(path=name), tmp_path)
 
 
 def test_addresses_and_paths_are_told_apart(tmp_path: Path) -> None:

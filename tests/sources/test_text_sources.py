@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.sources import SourceError
-from pipelines.sources.refs import read_image_bytes
 from pipelines.sources.text import cut
 from tests.pictures import PICTURES
+from tests.sources.reading import read_image
 
 PHOTO = PICTURES["photo.jpg"]
 
@@ -81,7 +81,7 @@ def test_llava_onevision_parquet(tmp_path: Path, read) -> None:
     pq.write_table(pa.table(table), tmp_path / "train.parquet")
     [sample] = read("llava", tmp_path, "understanding")
     assert turns(sample) == [("user", "<image>\nWhat?"), ("assistant", "A photo.")]
-    assert read_image_bytes(sample.images[0], tmp_path) == PHOTO
+    assert read_image(sample.images[0], tmp_path) == PHOTO
     assert [s.key for s in read("llava", tmp_path, "text")] == ["train.parquet:1"]
 
 
