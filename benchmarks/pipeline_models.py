@@ -4,18 +4,18 @@
 
 Random weights of the real shapes: the VQ-16 tokenizer of Janus at 384 px, and open_clip's ViT-L-14. Pixels are in host
 memory already (decoding is `benchmarks.pipeline`'s part); copying them to the device is counted. Each line names its
-precision: `fp32` is what the steps use, because the nearest of 16,384 codes flips with fewer bits; `tf32` and `bf16`
-say what that choice costs and what share of the codes they keep. The ceiling is the dense peak on the vendor's
-data sheet over the FLOPs (2 per multiply-add). Results, with hardware and date: benchmarks/pipeline.md.
+precision: `fp32` is the default of the steps, because the nearest of 16,384 codes flips with fewer bits; `bf16` is what
+`tokenize.vq_precision` and `models.scorer.precision` can ask for, with the share of the results that it keeps. The
+ceiling is the dense peak on the vendor's data sheet over the FLOPs (2 per multiply-add). Results, with hardware and
+date: benchmarks/pipeline.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,12 +27,14 @@ from janus.model.parts import vq_tokenizer
 from janus.model.pixels import normalize
 from janus.model.presets import preset_config
 from janus.model.vq import encode_codes
+from pipelines.steps.device import reproducible
+from schemas.spec import Precision
 
 PEAKS = {
-    "H200": {"fp32": 67e12, "tf32": 495e12, "bf16": 989e12},
-    "H100 PCIe": {"fp32": 51e12, "tf32": 378e12, "bf16": 756e12},
-    "H100": {"fp32": 67e12, "tf32": 495e12, "bf16": 989e12},
-    "A100": {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12},
+    "H200": {"fp32": 67e12, "bf16": 989e12},
+    "H100 PCIe": {"fp32": 51e12, "bf16": 756e12},
+    "H100": {"fp32": 67e12, "bf16": 989e12},
+    "A100": {"fp32": 19.5e12, "bf16": 312e12},
 }
 """Dense FLOP/s by a part of the device name, first match; vendor data sheets."""
 
@@ -52,18 +54,6 @@ class Line:
     result: torch.Tensor
 
 
-@contextlib.contextmanager
-def precision(name: str, device: torch.device) -> Iterator[None]:
-    """Convolutions and products in `name`: fp32, tf32 or bf16 (autocast)."""
-    before = torch.backends.fp32_precision
-    torch.backends.fp32_precision = "tf32" if name == "tf32" else "ieee"
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16"):
-            yield
-    finally:
-        torch.backends.fp32_precision = before
-
-
 def flops_per_image(run: Run, pixels: torch.Tensor) -> float:
     """FLOPs of `run` on one image."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -71,17 +61,19 @@ def flops_per_image(run: Run, pixels: torch.Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-def measure(name: str, run: Run, pixels: torch.Tensor, settings: Sequence[tuple[str, int]], rounds: int) -> list[Line]:
+def measure(
+    name: str, run: Run, pixels: torch.Tensor, settings: Sequence[tuple[Precision, int]], rounds: int
+) -> list[Line]:
     """Median rate of `run` over uint8[N, S, S, 3] in host memory for each (precision, batch), taking turns."""
     device = _device()
     flops = flops_per_image(run, pixels)
-    seconds: dict[tuple[str, int], list[float]] = {setting: [] for setting in settings}
+    seconds: dict[tuple[Precision, int], list[float]] = {setting: [] for setting in settings}
     results = {}
     for round_ in range(rounds + 1):
         for setting in settings:
             # One by one takes long enough for a few.
             some = pixels if setting[1] > 1 else pixels[: max(1, len(pixels) // 8)]
-            with precision(setting[0], device):
+            with reproducible(setting[0], device.type):
                 began = time.perf_counter()
                 results[setting] = torch.cat([run(part).float().cpu() for part in some.split(setting[1])])
             if round_:  # the first warms up
@@ -155,12 +147,12 @@ def main(arguments: list[str] | None = None) -> None:
     print(hardware(device))
     # The batches of the steps: pipelines/steps/tokenize.py and measure.py.
     batches = {"codes": 64, "scores": 256} if device.type == "cuda" else {"codes": 16, "scores": 16}
-    precisions = ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32",)
+    precisions: tuple[Precision, ...] = ("fp32", "bf16") if device.type == "cuda" else ("fp32",)
     lines: list[Line] = []
     for name, (run, side) in {"codes": codes(options.preset), "scores": scores(options.scorer)}.items():
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (options.images, side, side, 3), dtype=torch.uint8, generator=generator)
-        settings = [("fp32", 1), *[(name_, batches[name]) for name_ in precisions]]
+        settings: list[tuple[Precision, int]] = [("fp32", 1), *[(name_, batches[name]) for name_ in precisions]]
         lines += measure(f"{name}, {side} px", run, pixels, settings, options.rounds)
     report(lines)
 

@@ -2,7 +2,7 @@
 
 Two kinds of setting are kept apart. What shapes the content (sources, filters, templates, models) is in the spec and
 enters every shard's key. How the work is done (workers, engine, connections, host overrides) is in `Operations`: it is
-given when a build starts and never changes a byte of the result.
+given when a build starts, enters no key, and changes nothing but what a download meets (see there).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Source(_Model):
     """Replaces the corpus-wide filters for this source."""
     score: bool = True
     """Whether to measure the caption score (class names and chats are better left out)."""
-    limit: int | None = None
+    limit: int | None = pydantic.Field(default=None, ge=0)
     """Take only the first so many rows."""
     licence: str | None = None
     """Licence of rows that state none themselves."""
@@ -90,6 +90,10 @@ class Source(_Model):
         return name
 
 
+Precision = Literal["fp32", "bf16"]
+"""What a model computes in: whole float32, or bf16 matrix products and convolutions, on GPUs several times as fast."""
+
+
 class Scorer(_Model):
     """The open_clip model that scores captions."""
 
@@ -97,6 +101,8 @@ class Scorer(_Model):
     """open_clip architecture name, or path of a JSON model config."""
     pretrained: str
     """open_clip tag, or path of a local weights file (safetensors, or torch with weights_only)."""
+    precision: Precision = "fp32"
+    """bf16 moves scores by about 0.001."""
 
 
 class Models(_Model):
@@ -110,14 +116,14 @@ class Models(_Model):
 class Limits(_Model):
     """Caps on what a source may hand us (DESIGN D12). They decide outcomes, so they are part of the content."""
 
-    max_bytes: int = 32 * 1024 * 1024
+    max_bytes: int = pydantic.Field(default=32 * 1024 * 1024, ge=1)
     """Per image."""
-    max_pixels: int = 64_000_000
+    max_pixels: int = pydantic.Field(default=64_000_000, ge=1)
     """Per image, from its header, before any decoding."""
-    redirects: int = 5
-    deadline_s: float = 30.0
+    redirects: int = pydantic.Field(default=5, ge=0)
+    deadline_s: float = pydantic.Field(default=30.0, gt=0, le=86_400)
     """Whole request, from connect to last byte."""
-    user_agent: str = "janus-forge"
+    user_agent: str = pydantic.Field(default="janus-forge", pattern=r"^[!-~][ -~]*$")
     """Sent with every request; also the name that robots rules are matched against."""
     respect_opt_out: bool = True
     """Honour X-Robots-Tag, robots.txt and TDM reservations."""
@@ -128,8 +134,11 @@ class Tokenize(_Model):
 
     pixels: Literal["jpeg", "raw"] = "jpeg"
     """SigLIP input as JPEG (quality 95, 4:4:4) or raw uint8."""
-    max_length: int = 4096
+    max_length: int = pydantic.Field(default=4096, ge=1)
     """Longest row in tokens; longer rows are dropped as too_long."""
+    vq_precision: Precision = "fp32"
+    """Of the VQ encoder. In bf16 some codes come out as a close neighbour (docs/model.md); the encoder takes 312 GFLOPs
+    per image of 384 px, so a GPU's float32 units bound it to some 200 images per second."""
 
 
 class CorpusSpec(_Model):
@@ -160,7 +169,12 @@ class CorpusSpec(_Model):
 
 
 class Operations(_Model):
-    """How a build is run: nothing here changes a byte of the corpus."""
+    """How a build is run. Nothing here enters a key or changes a byte, given the same answers from the network.
+
+    What was downloaded can differ: more retries may find a host that is up again, and img2dataset cannot tell where a
+    redirect ended or with which status an image came. Those columns of the raw layer are null then, which the keys of
+    the later layers show; the rows of the train layer are the same for the same images.
+    """
 
     engine: str = "local"
     """local, or a Beam runner: prism, flink, spark, dataflow (docs/pipelines.md)."""

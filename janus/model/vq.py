@@ -156,9 +156,11 @@ def encode_codes(vqmodel: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     if not isinstance(vqmodel, JanusVQVAE):
         return vqmodel.encode(pixels).image_tokens.view(len(pixels), -1)
     latents = vqmodel.quant_conv(vqmodel.encoder(pixels))  # [N, C, h, w]
-    latents = F.normalize(latents.flatten(2).transpose(1, 2), dim=-1)  # [N, N_g, C]
-    codebook = F.normalize(vqmodel.quantize.embedding.weight, dim=-1)
-    return torch.stack([_nearest(latent, codebook) for latent in latents])
+    # Whatever the encoder computes in, distances to 16,384 codes are told apart in float32.
+    with torch.autocast(weight.device.type, enabled=False):
+        latents = F.normalize(latents.float().flatten(2).transpose(1, 2), dim=-1)  # [N, N_g, C]
+        codebook = F.normalize(vqmodel.quantize.embedding.weight.float(), dim=-1)
+        return torch.stack([_nearest(latent, codebook) for latent in latents])
 
 
 def _nearest(latent: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.spec import Precision
+
 
 @dataclass(frozen=True)
 class Device:
@@ -73,19 +75,20 @@ _full_float32 = _FullFloat32()
 
 
 @contextlib.contextmanager
-def reproducible() -> Iterator[None]:
+def reproducible(precision: Precision, device: str) -> Iterator[None]:
     """Inference whose results depend as little as possible on where it runs: whole float32, sums in one order.
 
-    A GPU computes float32 without TF32. A CPU runs torch's kernels on one thread, so that sums are taken in the same
-    order for any number of workers. Used around each batch and not once per process: the number of threads belongs to
-    the thread that sets it.
+    A GPU computes float32 without TF32; with precision bf16, matrix products and convolutions are autocast. A CPU runs
+    torch's kernels on one thread, so that sums are taken in the same order for any number of workers. Used around each
+    batch and not once per process: the number of threads belongs to the thread that sets it.
     """
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with _full_float32, torch.inference_mode():
+        autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16")
+        with _full_float32, torch.inference_mode(), autocast:
             yield
     finally:
         torch.set_num_threads(before)

@@ -26,6 +26,7 @@ def fingerprint(scorer: Scorer) -> str:
         {
             "model": file_sha256(model) if model.suffix == ".json" else scorer.model,
             "pretrained": file_sha256(weights) if weights.is_file() else scorer.pretrained,
+            "precision": scorer.precision,
         }
     )
 
@@ -67,6 +68,7 @@ class CaptionScorer:
         )
         self._model = model.eval()
         self._device = device.name
+        self._precision = scorer.precision
         self._tokenize: Callable[[list[str]], Any] = open_clip.get_tokenizer(name)
         self.preprocess: Callable[[Image.Image], Any] = preprocess
         """PIL image to float[3, S, S], as the model was trained."""
@@ -78,7 +80,7 @@ class CaptionScorer:
         """Cosine per pair of a preprocessed image float[3, S, S] and a caption; rounded to four decimals."""
         import torch
 
-        with reproducible():
+        with reproducible(self._precision, self._device):
             pixels = torch.stack(list(images)).to(self._device, non_blocking=True)
             tokens = self._tokenize(list(captions)).to(self._device, non_blocking=True)
             image = self._model.encode_image(pixels, normalize=True)

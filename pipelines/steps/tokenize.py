@@ -97,7 +97,6 @@ class TokenizeStep:
 
             from janus.model.vq import load_vq
 
-            # float32 on every device: the nearest of 16,384 codes can flip in half precision.
             self.vq = load_vq(self.model, device=self.device.name, dtype=torch.float32)
 
     def run(self, work: LayerWork, advance: Callable[[int], None]) -> None:
@@ -219,7 +218,7 @@ class TokenizeStep:
         for batch in chunks(images, self.device.batch):
             # Always the same batch size: kernels are picked by shape, and another one could turn the last bit of a sum.
             full = np.stack([*batch, *[batch[-1]] * (self.device.batch - len(batch))])
-            with reproducible():
+            with reproducible(self.settings.vq_precision, self.device.name):
                 pixels = self.processor.normalize(torch.from_numpy(full).to(self.device.name))
                 codes += list(encode_codes(self.vq, pixels)[: len(batch)].cpu().numpy().astype(np.uint16))
         return codes

@@ -16,7 +16,7 @@ from janus.model.parts import vq_tokenizer
 from janus.model.processor import Processor
 from pipelines.steps.device import pick_device, reproducible
 from pipelines.steps.tokenize import TokenizeStep
-from schemas.spec import Limits, Tokenize
+from schemas.spec import Limits, Precision, Tokenize
 
 
 def precisions() -> tuple[str, str]:
@@ -36,7 +36,7 @@ def test_float32_is_whole_inside_and_as_before_afterwards(tf32: tuple[str, str])
     threads = torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with reproducible():
+        with reproducible("fp32", "cpu"):
             assert precisions() == ("ieee", "ieee")
             assert torch.get_num_threads() == 1
             assert torch.is_inference_mode_enabled()
@@ -49,12 +49,12 @@ def test_the_last_thread_out_restores_it(tf32: tuple[str, str]) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def other() -> None:
-        with reproducible():
+        with reproducible("fp32", "cpu"):
             inside.set()
             leave.wait(60)
 
     thread = threading.Thread(target=other)
-    with reproducible():
+    with reproducible("fp32", "cpu"):
         thread.start()
         assert inside.wait(60)
     assert precisions() == ("ieee", "ieee"), "one is still inside"
@@ -63,7 +63,7 @@ def test_the_last_thread_out_restores_it(tf32: tuple[str, str]) -> None:
     assert precisions() == tf32
 
 
-def encoder(model: Path, device: str) -> TokenizeStep:
+def encoder(model: Path, device: str, precision: Precision = "fp32") -> TokenizeStep:
     """The step with a small VQ-16 of random weights, and with a codebook as fine as the real one."""
     config = JanusVQVAEConfig(
         embed_dim=8, num_embeddings=16384, latent_channels=64, base_channels=32, channel_multiplier=[1, 2, 2],
@@ -72,11 +72,32 @@ def encoder(model: Path, device: str) -> TokenizeStep:
     torch.manual_seed(0)
     vq = vq_tokenizer(config).eval()
     torch.nn.init.normal_(vq.quantize.embedding.weight)
-    step = TokenizeStep(Path(), str(model), Limits(), Tokenize(), device, with_codes=False)
+    step = TokenizeStep(Path(), str(model), Limits(), Tokenize(vq_precision=precision), device, with_codes=False)
     step.processor = Processor.from_folder(model)
     step.device = pick_device(device, cpu_batch=16, cuda_batch=64)
     step.vq = vq.to(step.device.name)
     return step
+
+
+def test_bf16_is_what_autocast_computes_and_is_off_again_afterwards(model: Path) -> None:
+    step = encoder(model, "cpu", "bf16")
+    images = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
+    found = np.stack(step._encode(list(images)))
+    assert not torch.is_autocast_enabled("cpu")
+    pixels = step.processor.normalize(torch.from_numpy(images))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        latents = step.vq.quant_conv(step.vq.encoder(pixels))
+    torch.set_num_threads(before)
+    assert latents.dtype == torch.bfloat16
+    # The look-up is in float32, whatever the encoder computes in.
+    latents = torch.nn.functional.normalize(latents.float().flatten(2).mT, dim=-1)
+    codebook = torch.nn.functional.normalize(step.vq.quantize.embedding.weight, dim=-1)
+    expected = torch.cdist(latents, codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(-1)
+    assert (expected.numpy() == found).mean() > 0.999
+    exact = np.stack(encoder(model, "cpu")._encode(list(images)))
+    assert 0.5 < (exact == found).mean() < 1, "another precision gives some other codes"
 
 
 @pytest.mark.gpu

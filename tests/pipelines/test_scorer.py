@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 
 from pipelines import ledger
 from pipelines.build import build
+from pipelines.steps.device import Device
+from pipelines.steps.scorer import CaptionScorer, check, fingerprint
 from schemas.manifest import load_snapshot
 from schemas.spec import Operations, Scorer
 from tests.pipelines.world import folder_source, image_folder, picture, spec
@@ -90,9 +92,6 @@ def test_scores_are_cosines_and_thresholds_use_them(model: Path, scorer: dict[st
 
 
 def test_the_score_does_not_depend_on_the_batch(scorer: dict[str, str]) -> None:
-    from pipelines.steps.device import Device
-    from pipelines.steps.scorer import CaptionScorer
-
     loaded = CaptionScorer(Scorer(**scorer), Device("cpu", 16, 1))
     pixels = [loaded.preprocess(picture(n)) for n in range(9)]
     captions = [f"picture {n}" for n in range(9)]
@@ -112,8 +111,6 @@ def test_the_score_does_not_depend_on_the_batch(scorer: dict[str, str]) -> None:
     ],
 )
 def test_a_scorer_that_is_not_there_is_one_line(scorer: dict[str, str], change: dict[str, str], says: str) -> None:
-    from pipelines.steps.scorer import check
-
     with pytest.raises((ValueError, FileNotFoundError), match=says):
         check(Scorer(**(scorer | change)))
     check(Scorer(**scorer))
@@ -129,3 +126,16 @@ def test_a_fingerprint_names_content_and_not_place(scorer: dict[str, str], tmp_p
     with Path(moved["pretrained"]).open("ab") as file:
         file.write(b"x")
     assert fingerprint(Scorer(**moved)) != fingerprint(Scorer(**scorer))
+
+
+def test_another_precision_is_another_scorer(scorer: dict[str, str]) -> None:
+    assert fingerprint(Scorer(**scorer)) != fingerprint(Scorer(**scorer, precision="bf16"))
+
+
+def test_bf16_scores_are_near_those_of_fp32_but_not_the_same(scorer: dict[str, str]) -> None:
+    captions = [f"picture number {number}" for number in range(8)]
+    found = {}
+    for precision in ("fp32", "bf16"):
+        loaded = CaptionScorer(Scorer(**scorer, precision=precision), Device("cpu", 16, 1))
+        found[precision] = loaded.scores([loaded.preprocess(picture(seed)) for seed in range(8)], captions)
+    assert found["fp32"] != found["bf16"] == pytest.approx(found["fp32"], abs=0.05)
