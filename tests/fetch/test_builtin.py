@@ -44,7 +44,7 @@ def test_a_full_hold_stops_the_others_and_never_all(
     server: Hostile, monkeypatch: pytest.MonkeyPatch, per_host: int, held: int
 ) -> None:
     """Redirects, retries, pauses and hosts with too few places, with room for no or a few bodies ahead of the head."""
-    paths = ["/redirect-301-host", "/500", "/photo.jpg", "/404", "/redirect-chain-3", "/counted", "/truncated"]
+    paths = ["/redirect-301-host", "/reset", "/photo.jpg", "/404", "/redirect-chain-3", "/counted", "/truncated"]
     urls = [f"http://{host}{path}?{n}" for n in range(5) for path in paths for host in ("site.test", "other.test")]
     urls[3] = ""
     roomy = fetcher(server, retries=1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pydantic
 import pytest
 
-from schemas.spec import load_spec
+from schemas.spec import Operations, load_spec
 
 GOOD = """
 name = "c"
@@ -55,6 +57,36 @@ def test_a_mistake_is_one_line_with_file_and_field(tmp_path: Path, old: str, new
         load_spec(path, {"base": "b"})
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[limits]\nmax_bytes = 0", "limits.max_bytes: Input should be greater than or equal to 1"),
+        ("[limits]\nmax_pixels = -1", "limits.max_pixels: Input should be greater than or equal to 1"),
+        ("[limits]\nredirects = -1", "limits.redirects: Input should be greater than or equal to 0"),
+        ("[limits]\ndeadline_s = 0", "limits.deadline_s: Input should be greater than 0"),
+        ("[limits]\ndeadline_s = inf", "limits.deadline_s: Input should be less than or equal to 86400"),
+        ("[limits]\ndeadline_s = nan", "limits.deadline_s: Input should be"),
+        ('[limits]\nuser_agent = ""', "limits.user_agent: String should match pattern"),
+        ('[limits]\nuser_agent = "a\\nb"', "limits.user_agent: String should match pattern"),
+        ("[tokenize]\nmax_length = 0", "tokenize.max_length: Input should be greater than or equal to 1"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    path = write(tmp_path, f"{GOOD}\n{line}\n")
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")) as caught:
+        load_spec(path, {"base": "b"})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"workers": 0}, {"connections": 0}, {"per_host": 0}, {"per_host": -1}, {"retries": -1}, {"keep_last": 0}],
+)
+def test_operations_that_would_hang_or_fail_late_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(pydantic.ValidationError, match="greater than or equal to"):
+        Operations.model_validate(wrong)
 
 
 def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
