@@ -16,6 +16,8 @@ class TokenIds:
     boi: int
     eoi: int
     image: int
+    vocabulary: int = 2**31
+    """Ids are below this: rows of the model's table of word embeddings."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class DataConfig:
     """Steps prepared ahead, in the background."""
     verify: bool = False
     """Compare the SHA-256 of every shard with the snapshot before the first step (reads all of the data once)."""
+    corpus_stage: Literal[0, 1, 2, 3] = 0
+    """Stage the corpus was built for, where it is meant not to be the recipe's; 0: the recipe's."""
 
     def __post_init__(self) -> None:
         if min(self.ratio) < 0 or sum(self.ratio) == 0:

@@ -8,6 +8,7 @@ Where the paper is silent (docs/training.md has the list), the choice is a field
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +27,12 @@ ModuleName = Literal[
 """The parts of a Janus that a stage trains or freezes (`janus.model.network.MODULES` has their paths)."""
 
 PresetName = Literal["janus-1.3b", "janus-pro-1b", "janus-pro-7b", "tiny"]
+
+
+def _expect(holds: bool, option: str, value: object, expected: str) -> None:
+    """Raise ValueError with one line unless `value` of the command line's `option` is what was expected."""
+    if not holds:
+        raise ValueError(f"--{option} {value}: expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,15 @@ class Optimizer:
     lr_scale: dict[str, float] = field(default_factory=dict)
     """Factor on the learning rate of single modules, e.g. `understanding_encoder 0.1`."""
 
+    def __post_init__(self) -> None:
+        for name, rate in (("lr", self.lr), ("muon-lr", self.muon_lr)):
+            _expect(0 < rate < math.inf, f"optimizer.{name}", rate, "a positive number")
+        _expect(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "two numbers in [0, 1)")
+        _expect(0 < self.eps < math.inf, "optimizer.eps", self.eps, "a positive number")
+        _expect(0 <= self.weight_decay < math.inf, "optimizer.weight-decay", self.weight_decay, "at least 0")
+        for module, factor in self.lr_scale.items():
+            _expect(0 <= factor < math.inf, f"optimizer.lr-scale {module}", factor, "at least 0")
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -58,6 +74,10 @@ class Schedule:
     """Steps of linear warm-up from 0."""
     floor: float = 0.0
     """Where cosine ends, as a share of the peak. Not in the paper: 0."""
+
+    def __post_init__(self) -> None:
+        _expect(self.warmup >= 0, "schedule.warmup", self.warmup, "at least 0")
+        _expect(0 <= self.floor <= 1, "schedule.floor", self.floor, "a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -73,6 +93,11 @@ class Parallel:
     """Recompute LLM layers in the backward: all of them (full), or all but products and attention (selective)."""
     gc_every: int = 200
     """Steps between Python garbage collections, which run on all ranks at once; automatic collection is off."""
+    deterministic: bool = False
+    """Only algorithms that add in a fixed order: on a GPU, a resumed run then has the same bits. Slower there."""
+
+    def __post_init__(self) -> None:
+        _expect(self.gc_every >= 1, "parallel.gc-every", self.gc_every, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -82,9 +107,14 @@ class Checkpoint:
     every: int = 1000
     """Steps between checkpoints; 0 for none but the last."""
     keep: int = 2
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept, at least 1."""
     milestone_every: int = 0
     """Checkpoints at multiples of this many steps are kept for good; 0 for none."""
+
+    def __post_init__(self) -> None:
+        _expect(self.every >= 0, "checkpoint.every", self.every, "at least 0")
+        _expect(self.keep >= 1, "checkpoint.keep", self.keep, "at least 1: the newest is what a run continues from")
+        _expect(self.milestone_every >= 0, "checkpoint.milestone-every", self.milestone_every, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -110,6 +140,13 @@ class Watch:
     cfg_scale: float = 5.0
     """Classifier-free guidance of the sample images (paper, section 3.4)."""
 
+    def __post_init__(self) -> None:
+        for name in ("log_every", "held_out_every", "held_out_steps"):
+            value = getattr(self, name)
+            _expect(value >= 1, f"watch.{name.replace('_', '-')}", value, "at least 1")
+        _expect(self.sample_every >= 0, "watch.sample-every", self.sample_every, "at least 0")
+        _expect(0 < self.cfg_scale < math.inf, "watch.cfg-scale", self.cfg_scale, "a positive number (1 for none)")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -128,7 +165,7 @@ class Recipe:
     schedule: Schedule
     precision: Literal["fp32", "autocast", "bf16"] = "bf16"
     """fp32. autocast: fp32 weights, matrix products in bf16. bf16: a bf16 copy of the weights computes, fp32 master
-    weights and gradient sums stay sharded (FSDP2). Not in the paper."""
+    weights and gradients stay sharded (FSDP2). Not in the paper."""
     isolate_documents: bool = True
     """Whether documents packed into one sequence see only themselves. The paper does not say; without it, a caption
     could be answered from another sample's image."""
@@ -140,16 +177,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raise ValueError with one line for values no run can have."""
-        if self.steps < 1:
-            raise ValueError(f"--steps {self.steps}: expected at least 1")
+        _expect(self.steps >= 1, "steps", self.steps, "at least 1")
+        _expect(self.clip > 0, "clip", self.clip, "a positive number (inf for no clipping)")
         if not self.train:
             raise ValueError("--train is empty: name at least one module to train")
         if "vq" in self.train:
             raise ValueError("--train vq: codes are computed before training, so the VQ tokenizer has no gradient")
-        if self.clip <= 0:
-            raise ValueError(f"--clip {self.clip}: expected a positive number (inf for no clipping)")
-        if self.watch.log_every < 1:
-            raise ValueError(f"--watch.log-every {self.watch.log_every}: expected at least 1")
         if self.precision == "bf16" and self.parallel.mode == "ddp":
             raise ValueError("--precision bf16 keeps its master weights in FSDP: use --parallel.mode fsdp or hybrid")
         if self.optimizer.name == "muon" and self.parallel.mode != "ddp":
@@ -163,6 +196,6 @@ class Recipe:
         fields = asdict(self)
         for name in ("parallel", "checkpoint", "watch"):
             del fields[name]
-        for name in ("micro_batch", "decode_threads", "prefetch", "verify"):
+        for name in ("micro_batch", "decode_threads", "prefetch", "verify", "corpus_stage"):
             del fields["data"][name]
         return fields

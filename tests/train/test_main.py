@@ -46,6 +46,9 @@ def test_fields_replace_those_of_the_preset() -> None:
         ("--stage 1 --preset tiny --precision fp8", "invalid choice 'fp8' for argument '--precision'"),
         ("--stage 1 --preset tiny --train everything", "invalid choice 'everything'"),
         ("--stage 1 --preset tiny --steps 0", "--steps 0: expected at least 1"),
+        ("--stage 1 --preset tiny --checkpoint.keep 0", "--checkpoint.keep 0: expected at least 1: the newest is"),
+        ("--stage 1 --preset tiny --parallel.gc-every 0", "--parallel.gc-every 0: expected at least 1"),
+        ("--stage 1 --preset tiny --watch.held-out-every 0", "--watch.held-out-every 0: expected at least 1"),
         ("--stage 1 --preset tiny --data.caption-drop 2", "data.caption_drop 2.0: must lie between 0 and 1"),
     ],
 )

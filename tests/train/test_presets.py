@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
 
 from janus.model.network import MODULES
 from janus.train.presets import PRESETS, STAGES, recipe
-from janus.train.recipe import ModuleName, Parallel, Recipe
+from janus.train.recipe import ModuleName, Optimizer, Parallel, Recipe
 
 # preset, stage: lr, schedule, weight decay, warm-up, steps, batch, ratio
 TABLE = {
@@ -85,6 +86,50 @@ def test_unknown_recipes_are_refused(preset: str, stage: int, message: str) -> N
 def test_impossible_recipes_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(recipe("tiny", 1), **changes)
+
+
+def numbers_of(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every number of a recipe: its path of field names, and its value."""
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if dataclasses.is_dataclass(inner):
+            yield from numbers_of(inner, (*path, field.name))
+        elif isinstance(inner, int | float) and not isinstance(inner, bool):
+            yield (*path, field.name), inner
+
+
+def replaced(value: Any, path: tuple[str, ...], number: Any) -> Any:
+    inner = replaced(getattr(value, path[0]), path[1:], number) if path[1:] else number
+    return dataclasses.replace(value, **{path[0]: inner})
+
+
+ZERO_MEANS_NONE = {
+    *("optimizer.weight_decay", "schedule.warmup", "schedule.floor", "checkpoint.every", "checkpoint.milestone_every"),
+    *("watch.sample_every", "data.first_share", "data.caption_drop", "data.short_caption"),
+}
+ANYTHING = {"stage", "data.seed", "data.corpus_stage"}
+
+
+@pytest.mark.parametrize("path", [path for path, _ in numbers_of(recipe("tiny", 1))], ids=".".join)
+def test_every_number_has_its_bounds(path: tuple[str, ...]) -> None:
+    start, name = recipe("tiny", 1), ".".join(path)
+    if name in ANYTHING:
+        return
+    value = dict(numbers_of(start))[path]
+    wrong = [-1, *([] if name in ZERO_MEANS_NONE else [0]), *([float("nan")] if isinstance(value, float) else [])]
+    for number in wrong:
+        with pytest.raises(ValueError, match=name.replace("_", "[-_]") + f" {number}: ") as caught:
+            replaced(start, path, number)
+        assert "\n" not in str(caught.value)
+    if name in ZERO_MEANS_NONE:
+        replaced(start, path, 0)
+
+
+def test_betas_and_factors_have_bounds() -> None:
+    with pytest.raises(ValueError, match=r"--optimizer.betas \(0.9, 1.0\): expected two numbers in"):
+        Optimizer(betas=(0.9, 1.0))
+    with pytest.raises(ValueError, match=r"--optimizer.lr-scale llm -1.0: expected at least 0"):
+        Optimizer(lr_scale={"llm": -1.0})
 
 
 def test_learning_rate_factors_name_trained_modules() -> None:
