@@ -91,14 +91,16 @@ class Janus(JanusForConditionalGeneration):
         text = self._head_losses(hidden, self.lm_head, batch.text_label_positions, batch.text_labels)
         # The hidden state before a code predicts it: `<begin_of_image>` predicts code 0.
         image = self._head_losses(hidden, self.model.generation_head, batch.code_positions - 1, batch.codes.flatten())
+        # Sums over masks: an index_add would add on a GPU in whatever order its threads come. Not products with masks
+        # either, by which a loss that is not finite would spread to the other tasks.
+        tasks = torch.arange(NUM_TASKS, device=hidden.device)
         sums = torch.zeros(NUM_TASKS, device=hidden.device)
         if len(batch.text_labels):
-            sums = sums.index_add(0, batch.text_label_tasks, text)
+            sums = torch.where(batch.text_label_tasks == tasks[:, None], text, 0.0).sum(dim=1)
         else:
             idle = idle + text.sum()
         if batch.codes.numel():
-            generation = torch.full_like(batch.code_positions, TASK_IDS["generation"])
-            sums = sums.index_add(0, generation, image)
+            sums = torch.where(tasks == TASK_IDS["generation"], sums + image.sum(), sums)
         else:
             idle = idle + image.sum()
         return TaskLosses(sums=sums + 0.0 * idle, counts=batch.label_counts())

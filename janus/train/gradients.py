@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import torch
 import torch.distributed as dist
@@ -17,10 +18,12 @@ class Clipper:
 
     def __init__(self, parameters: dict[str, nn.Parameter], max_norm: float, shards: dist.ProcessGroup | None) -> None:
         """Args: trained parameters by name; the group over which FSDP shards each of them, None if it does not."""
-        self.modules = list(dict.fromkeys(module_of(name) for name in parameters))
-        self._parameters = list(parameters.values())
-        rows = [self.modules.index(module_of(name)) for name in parameters]
-        self._rows = torch.tensor(rows, device=self._parameters[0].device)
+        by_module: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in parameters.items():
+            by_module.setdefault(module_of(name), []).append(parameter)
+        self.modules = list(by_module)
+        self._parameters = list(chain.from_iterable(by_module.values()))
+        self._counts = [len(members) for members in by_module.values()]
         self._max_norm = max_norm
         self._shards = shards
 
@@ -32,7 +35,8 @@ class Clipper:
         """
         gradients = list(_local_gradients(self._parameters))
         squares = torch.stack(torch._foreach_norm(gradients, dtype=torch.float32)).square()
-        per_module = torch.zeros(len(self.modules), device=squares.device).index_add_(0, self._rows, squares)
+        # Sums of slices: an index_add would add on a GPU in whatever order its threads come.
+        per_module = torch.stack([part.sum() for part in squares.split(self._counts)])
         if self._shards is not None:
             dist.all_reduce(per_module, group=self._shards)
         total = per_module.sum().sqrt()
