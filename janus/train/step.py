@@ -105,9 +105,12 @@ def precision_context(recipe: Recipe, device: torch.device) -> contextlib.Abstra
 
 @contextlib.contextmanager
 def _gradient_sync(module: nn.Module, *, last: bool) -> Iterator[None]:
-    """Exchange gradients between ranks in the last micro-batch only."""
+    """Exchange gradients between copies of the weights in the last micro-batch only.
+
+    FSDP adds those of every micro-batch to the shards at once: put off, they would be whole on every rank until then.
+    """
     if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(last)
+        module.set_requires_all_reduce(last)
         module.set_is_last_backward(last)
         yield
     elif isinstance(module, DistributedDataParallel) and not last:

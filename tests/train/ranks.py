@@ -17,15 +17,19 @@ CONTEXT.set_forkserver_preload(["tests.train.little", "tests.train.steps"])
 TIMEOUT_S = 300
 
 
-def start_ranks(size: int, function: Callable[..., Any], *args: Any) -> list[tuple[Any, Connection]]:
-    """Start `function(*args)` in `size` processes; process and result pipe of each."""
+def start_ranks(
+    size: int, function: Callable[..., Any], *args: Any, local_size: int | None = None
+) -> list[tuple[Any, Connection]]:
+    """Start `function(*args)` in `size` processes, as on nodes of `local_size`; process and result pipe of each."""
+    local_size = local_size or size
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = []
     for rank in range(size):
         receiver, sender = CONTEXT.Pipe(duplex=False)
-        environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+        environment = {"RANK": rank, "LOCAL_RANK": rank % local_size, "WORLD_SIZE": size}
+        environment |= {"LOCAL_WORLD_SIZE": local_size}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         process = CONTEXT.Process(target=_call, args=(sender, environment, function, args))
         process.start()
@@ -34,9 +38,9 @@ def start_ranks(size: int, function: Callable[..., Any], *args: Any) -> list[tup
     return started
 
 
-def run_ranks(size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+def run_ranks(size: int, function: Callable[..., Any], *args: Any, local_size: int | None = None) -> list[Any]:
     """Results of `function(*args)` in `size` processes. Fails with the first traceback if one fails."""
-    started = start_ranks(size, function, *args)
+    started = start_ranks(size, function, *args, local_size=local_size)
     results, failures = [], []
     for process, receiver in started:
         try:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.distributed.fsdp import FSDPModule
 
-from janus.packed import NUM_TASKS, PackedBatch
+from janus.data.loader import Loader
+from janus.model.folder import load_janus
+from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch
+from janus.train.gradients import Clipper
+from janus.train.loop import token_ids
+from janus.train.optim import freeze
+from janus.train.parallel import parallelize
 from janus.train.recipe import Parallel, Recipe
-from janus.train.step import accumulate, merge_documents
+from janus.train.step import LossModule, _gradient_sync, accumulate, merge_documents
+from janus.train.world import join_world
+from schemas.manifest import load_snapshot
 from tests.train.little import little_recipe
 from tests.train.ranks import run_ranks
 from tests.train.steps import ALONE, one_step, steps_of_ranks
+from tests.train.test_parallel import Spy
 
 LOPSIDED = [(0, 1, 0), (0, 0, 1)]
 """Ratios that leave out images, or text labels."""
@@ -57,7 +68,7 @@ def spread(recipe: Recipe, model: Path, corpus: Path) -> dict[str, dict[str, tor
     recipes = {}
     for mode in ("ddp", "fsdp", "hybrid"):
         here = replace(recipe, parallel=Parallel(mode=mode))
-        # Two micro-batches on each rank: gradients cross ranks in the second only.
+        # Two micro-batches on each rank: between copies of the weights, gradients cross in the second only.
         recipes[mode] = replace(here, data=replace(recipe.data, micro_batch=2))
     for mode in ("ddp", "fsdp"):
         for ratio in LOPSIDED:
@@ -71,6 +82,90 @@ def test_processes_change_nothing(
     whole: dict[str, torch.Tensor], spread: dict[str, dict[str, torch.Tensor]], mode: str
 ) -> None:
     assert_same(spread[mode], whole, 1e-6)
+
+
+@pytest.mark.slow
+def test_shards_inside_nodes_and_copies_between_change_nothing(
+    whole: dict[str, torch.Tensor], recipe: Recipe, model: Path, corpus: Path
+) -> None:
+    """Two nodes of two processes, two micro-batches each."""
+    hybrid = replace(
+        recipe,
+        optimizer=replace(recipe.optimizer, name="adamw"),
+        parallel=Parallel(mode="hybrid"),
+        data=replace(recipe.data, micro_batch=1),
+    )
+    for found in run_ranks(4, steps_of_ranks, {"hybrid": hybrid}, model, corpus, local_size=2):
+        assert_same(found["hybrid"], whole, 1e-6)
+
+
+def gradients_held(recipe: Recipe, model: Path, corpus: Path) -> list[tuple[int, int]]:
+    """Numbers of the gradients this process holds, and of the weights, after a micro-batch that is not the last."""
+    with join_world("cpu", process_groups=True) as world:
+        janus, processor = load_janus(model)
+        tokens = token_ids(processor, janus)
+        loader = Loader(corpus, load_snapshot(corpus), data=recipe.data, tokens=tokens, steps=1)
+        freeze(janus, recipe.train)
+        module, _ = parallelize(LossModule(janus), recipe, world)
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        with _gradient_sync(module, last=False):
+            module(next(iter(loader))[0]).sums.sum().backward()
+        unsharded = [
+            tensor
+            for state in (layer._get_fsdp_state() for layer in module.modules() if isinstance(layer, FSDPModule))
+            for group in state._fsdp_param_groups
+            for parameter in group.fsdp_params
+            if (tensor := parameter.unsharded_accumulated_grad) is not None
+        ]
+        held = sum(parameter.grad.to_local().numel() for parameter in trained if parameter.grad is not None)
+        return [(held, len(unsharded)), (sum(parameter.to_local().numel() for parameter in trained), 0)]
+
+
+def test_gradients_stay_sharded_between_micro_batches(recipe: Recipe, model: Path, corpus: Path) -> None:
+    fsdp = replace(recipe, optimizer=replace(recipe.optimizer, name="adamw"), parallel=Parallel(mode="fsdp"))
+    for held, weights in run_ranks(2, gradients_held, fsdp, model, corpus):
+        assert held == weights
+
+
+class FloatSpy(Spy):
+    """Names of the operators that run, but for those that make whole numbers."""
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_dispatch__(operator, types, args, kwargs)
+        if isinstance(result, torch.Tensor) and not result.is_floating_point():
+            self.seen.pop()
+        return result
+
+
+def test_sums_are_added_in_a_fixed_order(recipe: Recipe, model: Path, corpus: Path) -> None:
+    """No operator of the losses or of clipping adds several numbers to one place in any order, as index_add does."""
+    janus, processor = load_janus(model)
+    loader = Loader(
+        corpus, load_snapshot(corpus), data=recipe.data, tokens=token_ids(processor, janus), steps=recipe.steps
+    )
+    trained = freeze(janus, recipe.train)
+    with FloatSpy() as spy:
+        losses = janus.packed_loss(next(iter(loader))[0])
+    losses.sums.sum().backward()
+    with spy:
+        Clipper(trained, 1.0, None).clip()
+    assert "aten.embedding.default" in spy.seen
+    assert "aten._foreach_mul_.Tensor" in spy.seen
+    assert not [name for name in spy.seen if any(part in name for part in ("index_add", "scatter", "index_put"))]
+
+
+def test_a_bad_loss_stays_with_its_task(recipe: Recipe, model: Path, corpus: Path) -> None:
+    janus, processor = load_janus(model)
+    loader = Loader(
+        corpus, load_snapshot(corpus), data=recipe.data, tokens=token_ids(processor, janus), steps=recipe.steps
+    )
+    batch = next(iter(loader))[0]
+    with torch.no_grad():
+        before = janus.packed_loss(batch).sums
+        janus.model.generation_head.vision_head.bias.fill_(float("inf"))
+        after = janus.packed_loss(batch).sums
+    assert torch.equal(after[:2], before[:2])
+    assert not torch.isfinite(after[TASK_IDS["generation"]])
 
 
 @pytest.mark.parametrize("ratio", LOPSIDED)
