@@ -111,6 +111,17 @@ def test_text_labels_in_a_generation_row_and_on_bos() -> None:
         document(damage(row, loss_mask=np.ones_like(row.loss_mask)), draw, TOKENS, MADE_WITH)
 
 
+@pytest.mark.parametrize("wrong", [-1, 64, 2**31 - 1])
+def test_token_ids_that_are_none(wrong: int) -> None:
+    row, draw = made("text")
+    input_ids = row.input_ids.copy()
+    input_ids[-1] = wrong
+    tokens = replace(TOKENS, vocabulary=64)
+    document(row, draw, tokens, MADE_WITH)
+    with pytest.raises(ValueError, match=rf"damaged row: token id {wrong} in a vocabulary of 64; build this shard"):
+        document(damage(row, input_ids=input_ids), draw, tokens, MADE_WITH)
+
+
 def test_length_column_that_lies() -> None:
     row, draw = made("text")
     with pytest.raises(ValueError, match="its length column says 7"):
