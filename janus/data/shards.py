@@ -258,5 +258,22 @@ def check_fingerprints(snapshot: Snapshot, model: Fingerprints) -> None:
             )
 
 
+def check_stage(snapshot: Snapshot, stage: int) -> str | None:
+    """Compare the stage a corpus was built for with the one it shall train.
+
+    Stage 3 is another kind of corpus: its labels are the answers only. So it and the others do not stand in for each
+    other: ValueError. Stages 1 and 2 differ in the sources alone: a line to show.
+    """
+    if snapshot.stage == stage:
+        return None
+    difference = f"snapshot {snapshot.name} of corpus {snapshot.corpus!r} was built for stage {snapshot.stage}"
+    if 3 in (snapshot.stage, stage):
+        raise ValueError(
+            f"{difference}, the recipe is of stage {stage}, and only in stage 3 are the labels the answers alone; "
+            f"give another --data, or allow it with --data.corpus-stage {snapshot.stage}"
+        )
+    return f"{difference}, the recipe is of stage {stage}"
+
+
 def _short(value: str | int) -> str:
     return f"{value[:12]}..." if isinstance(value, str) and len(value) > 12 else str(value)

@@ -37,7 +37,7 @@ class Command:
     """Run folder. If it holds a checkpoint of the same run, the run continues from there."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     snapshot: str = ""
-    """Name of the snapshot to train on; empty for the latest."""
+    """Name of the snapshot to train on; empty for the latest, or the one that the run to continue began with."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is one."""
 

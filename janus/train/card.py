@@ -6,12 +6,13 @@ Most wasted GPU days begin with the wrong module trained or the wrong weights lo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
+from janus.data.plan import Forecast
 from janus.model.network import MODULES, Janus
 from janus.train.flops import Flops
 from janus.train.recipe import Recipe
@@ -51,9 +52,13 @@ class Card:
     """Share of each task in the ratio."""
     unit: str
     """What the ratio counts."""
+    forecasts: Sequence[Forecast]
+    """What an average step holds, as the sources change."""
 
 
-def make_card(recipe: Recipe, janus: Janus, snapshot: Snapshot, flops: Flops, *, shards: int) -> Card:
+def make_card(
+    recipe: Recipe, janus: Janus, snapshot: Snapshot, flops: Flops, forecasts: Sequence[Forecast], *, shards: int
+) -> Card:
     """The card of a run; `shards` processes share weights and state under FSDP (1 for none)."""
     parts = []
     for name, path in MODULES.items():
@@ -79,6 +84,7 @@ def make_card(recipe: Recipe, janus: Janus, snapshot: Snapshot, flops: Flops, *,
         rows={task: snapshot.rows(task) for task in asked},  # type: ignore[arg-type]
         shares={task: ratio[task] / sum(ratio.values()) for task in asked},
         unit=recipe.data.ratio_unit,
+        forecasts=forecasts,
     )
 
 
@@ -109,6 +115,10 @@ def show(card: Card, recipe: Recipe, console: Console) -> None:
     for task, ceiling in card.ceilings.items():
         tasks.add_row(task, f"{card.shares[task]:.1%}", f"{card.rows[task]:,}", f"{ceiling:.3f}")
     console.print(tasks)
+    for forecast in card.forecasts:
+        samples = " + ".join(f"{count:.1f} {task}" for task, count in forecast.documents.items())
+        fill = sum(forecast.tokens.values()) / (data.sequences * data.seq_len)
+        console.print(f"from step {forecast.first_step + 1:,}: about {samples} samples a step, packs {fill:.1%} full")
 
 
 def check_first_loss(card: Card, losses: Mapping[str, float]) -> list[str]:

@@ -90,8 +90,6 @@ class Checkpointer:
         # Its own group: the saving thread's messages must not mix with the training loop's.
         self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
         self._running: _Save | None = None
-        self.last: int | None = max((step for step, _ in committed(folder)), default=None)
-        """Step of the newest save begun or found."""
 
     def due(self, step: int) -> bool:
         """Whether to save after `step` steps."""
@@ -110,7 +108,6 @@ class Checkpointer:
         done = dcp.async_save(saved, storage_writer=writer, process_group=self._group, no_dist=self._group is None)
         state = {"step": step, "world_size": self._world.size, "identity": self._identity}
         self._running = _Save(step, work, done, state)
-        self.last = step
 
     def poll(self) -> None:
         """Commit the running save if every rank has written its part. Never waits."""
@@ -140,7 +137,7 @@ class Checkpointer:
         """Delete checkpoints that are neither milestones nor among the newest, and what killed runs left."""
         every = self._config.milestone_every
         passing = [path for step, path in committed(self._folder) if not (every and step % every == 0)]
-        for path in passing[: -self._config.keep or None]:
+        for path in passing[: -self._config.keep]:
             # Out of the namespace first: a half-deleted folder must not look like a checkpoint.
             gone = path.with_name(f"{path.name}.deleting")
             path.rename(gone)

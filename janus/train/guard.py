@@ -52,7 +52,10 @@ def documents_of(batches: Sequence[PackedBatch]) -> list[list[tuple[str, bytes]]
 
 
 class StopRequest:
-    """Turns the first SIGTERM or SIGINT into a wish to stop after the step; the second one acts as usual."""
+    """Turns SIGTERM and SIGINT into a wish to stop after the step; a second SIGINT (Ctrl-C) acts as usual.
+
+    SIGTERM comes twice where a scheduler signals every process of a job and the launcher forwards its own.
+    """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -66,12 +69,10 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.wanted = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, self._before[signal.SIGINT])

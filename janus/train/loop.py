@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from janus.data.config import DataConfig, TokenIds
 from janus.data.loader import Loader
-from janus.data.shards import check_fingerprints
+from janus.data.shards import check_fingerprints, check_stage
 from janus.model.fingerprint import fingerprints
 from janus.model.folder import load_janus
+from janus.model.network import Janus
 from janus.model.processor import Processor
+from janus.packed import PackedBatch
 from janus.train.card import make_card, show
-from janus.train.checkpoint import Checkpointer, committed, load, read_state, tensors
+from janus.train.checkpoint import Checkpointer, load, read_state, tensors
 from janus.train.flops import CONVENTION, count_flops, peak_flops
 from janus.train.gradients import Clipper
 from janus.train.guard import StopRequest
@@ -28,13 +31,14 @@ from janus.train.metrics import Display, MetricsFile, TensorBoard
 from janus.train.optim import Optimizers, freeze
 from janus.train.parallel import parallelize
 from janus.train.recipe import Recipe
-from janus.train.record import Inputs, check_identity, identity, model_digest, write_record
+from janus.train.record import Inputs, check_identity, find_start, identity, model_digest, write_record
+from janus.train.repeatable import repeatable
 from janus.train.schedule import lr_factor
 from janus.train.step import LossModule, accumulate
 from janus.train.watch import Samples, held_out_loss
 from janus.train.weights import plain_copy, write_model
 from janus.train.world import World, join_world
-from schemas.manifest import Snapshot, load_snapshot
+from schemas.manifest import Fingerprints, Snapshot, load_snapshot
 
 
 def train(recipe: Recipe, inputs: Inputs, console: Console, *, device: str = "auto") -> bool:
@@ -44,7 +48,8 @@ def train(recipe: Recipe, inputs: Inputs, console: Console, *, device: str = "au
 
     Raises ValueError or FileNotFoundError with one line for what a user can cause.
     """
-    with join_world(device, process_groups=recipe.precision == "bf16") as world:
+    process_groups = recipe.precision == "bf16"
+    with repeatable(recipe.parallel.deterministic), join_world(device, process_groups=process_groups) as world:
         quiet = console if world.is_main else Console(quiet=True)
         return Trainer(recipe, inputs, world, quiet).run()
 
@@ -54,20 +59,31 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, inputs: Inputs, world: World, console: Console) -> None:
         self._recipe, self._inputs, self._world, self._console = recipe, inputs, world, console
-        snapshot = load_snapshot(inputs.data, inputs.snapshot or None)
-        model_prints = fingerprints(inputs.model, snapshot.fingerprints.pixels)
-        check_fingerprints(snapshot, model_prints)
-        self._held_out: tuple[Path, Snapshot] | None = None
-        if recipe.watch.held_out:
-            folder = Path(recipe.watch.held_out)
-            self._held_out = folder, load_snapshot(folder)
-            check_fingerprints(self._held_out[1], model_prints)
-        janus, self._processor = load_janus(inputs.model, dtype=torch.float32, device=world.device)
-        self._samples = Samples(inputs.out / "samples", recipe, self._processor) if recipe.watch.sample_every else None
+        self._notes: list[str] = []
+        # One process looks: a checkpoint or snapshot may appear between two looks.
+        with world.agreed():
+            start = find_start(inputs) if world.is_main else None
+        start = world.share(start)
+        assert start is not None
+        self._done = start.step
+        run = {}
+        # All that can be wrong with what a run is given shows here, before ranks depend on each other.
+        with world.agreed():
+            snapshot = self._snapshot(inputs.data, start.snapshot)
+            prints = fingerprints(inputs.model, snapshot.fingerprints.pixels)
+            check_fingerprints(snapshot, prints)
+            janus, self._processor = load_janus(inputs.model, dtype=torch.float32, device=world.device)
+            self._tokens = token_ids(self._processor, janus)
+            self._samples = self._make_samples()
+            self._loader = self._load(inputs.data, snapshot, recipe.data, steps=recipe.steps, start_step=start.step)
+            self._held_out = self._load_held_out(prints)
+            if world.is_main:
+                run = identity(recipe, model_digest(inputs.model), self._loader.order)
+                if start.checkpoint:
+                    check_identity(read_state(start.checkpoint)["identity"], run, start.checkpoint)
+                inputs.out.mkdir(parents=True, exist_ok=True)
+                write_record(recipe, inputs, snapshot=snapshot.name, world=world, identity=run, step=start.step)
 
-        checkpoints = committed(inputs.out / "checkpoints")
-        self._done = checkpoints[-1][0] if checkpoints else 0
-        self._loader = self._load(inputs.data, snapshot, recipe.data, steps=recipe.steps, start_step=self._done)
         self._flops = count_flops(janus, recipe.train)
         freeze(janus, recipe.train)
         self._plain = LossModule(janus, isolate_documents=recipe.isolate_documents)
@@ -76,27 +92,26 @@ class Trainer:
         self._parameters = {name: p for name, p in janus.named_parameters() if p.requires_grad}
         self._optimizers = Optimizers(recipe.optimizer, self._parameters)
         self._clipper = Clipper(self._parameters, recipe.clip, shards)
-        self._card = make_card(recipe, janus, snapshot, self._flops, shards=shards.size() if shards else 1)
-
-        run = {}
-        if world.is_main:
-            inputs.out.mkdir(parents=True, exist_ok=True)
-            run = identity(recipe, model_digest(inputs.model), self._loader.order)
-            if checkpoints:
-                check_identity(read_state(checkpoints[-1][1])["identity"], run, checkpoints[-1][1])
-            write_record(recipe, inputs, snapshot=snapshot.name, world=world, identity=run, step=self._done)
+        self._card = make_card(
+            recipe, janus, snapshot, self._flops, self._loader.forecasts, shards=shards.size() if shards else 1
+        )
         self._checkpointer = Checkpointer(inputs.out / "checkpoints", recipe.checkpoint, world, run)
-        if checkpoints:
-            load(checkpoints[-1][1], self._state(), group=world.host_group)
+        if start.checkpoint:
+            with world.agreed():
+                load(start.checkpoint, self._state(), group=world.host_group)
 
     def run(self) -> bool:
         """Train to the last step (True), or until asked to stop (False)."""
         show(self._card, self._recipe, self._console)
+        for note in self._notes:
+            self._console.print(f"[yellow]note:[/] {escape(note)}")
         peak = peak_flops(self._world.device)
         if peak is not None:
             self._console.print(f"MFU is {CONVENTION}, {peak / 1e12:.0f} TFLOP/s")
         if self._done:
             self._console.print(f"continuing after step {self._done}")
+        with self._world.agreed():
+            sinks = self._sinks()
         display = Display(self._console, steps=self._recipe.steps, start_step=self._done)
         self._log = Logbook(
             self._recipe,
@@ -106,11 +121,15 @@ class Trainer:
             modules=self._clipper.modules,
             peak=peak,
             display=display,
-            sinks=self._sinks(),
+            sinks=sinks,
         )
         try:
             with StopRequest() as stop, controlled_gc():
-                finished = self._steps(stop)
+                try:
+                    finished = self._steps(stop)
+                except (Exception, SystemExit):
+                    self._commit_before_leaving()
+                    raise
                 self._checkpointer.wait()
         finally:
             self._log.close()
@@ -131,7 +150,7 @@ class Trainer:
             while len(unread) > keep:
                 self._log.settle(unread.popleft())
 
-        for batches in self._loader:
+        for batches in self._world.each(self._loader):
             self._log.begin(batches)
             done = accumulate(self._module, batches, self._world, self._recipe, stop=stop.wanted)
             norms = self._clipper.clip()
@@ -155,30 +174,61 @@ class Trainer:
             self._look(last)
         return True
 
+    def _commit_before_leaving(self) -> None:
+        """Commit the save in flight of a run that ends with an error, which one of the save must not hide."""
+        try:
+            self._checkpointer.wait()
+        except Exception as error:
+            self._log.say(f"[yellow]warning:[/] the last checkpoint was not written: {escape(str(error))}")
+
     def _look(self, last: bool) -> None:
         """Held-out loss and samples, where they are due."""
         watch = self._recipe.watch
         if self._held_out and (last or self._done % watch.held_out_every == 0):
             with self._log.paused():
-                # Whole captions, all sources: the loss of the data itself, the same batches each time.
-                data = replace(self._recipe.data, caption_drop=0.0, short_caption=0.0, first_role="")
-                steps = self._load(*self._held_out, data, steps=watch.held_out_steps)
-                losses = held_out_loss(self._module, steps, self._world, self._recipe)
+                losses = held_out_loss(self._module, self._held_out, self._world, self._recipe)
             self._log.write({"step": self._done, "held_out": losses})
             self._log.say("held-out " + " ".join(f"{task} {loss:.4f}" for task, loss in losses.items()))
         if self._samples and (last or self._done % watch.sample_every == 0):
             with self._log.paused():
                 janus = plain_copy(self._plain, self._world)
-                if janus is not None:
-                    self._samples.draw(janus, self._done)
-                self._world.barrier()
+                with self._world.agreed():
+                    if janus is not None:
+                        self._samples.draw(janus, self._done)
+
+    def _snapshot(self, corpus: Path, name: str | None = None) -> Snapshot:
+        """A snapshot for this stage, the latest without a name."""
+        snapshot = load_snapshot(corpus, name)
+        note = check_stage(snapshot, self._recipe.data.corpus_stage or self._recipe.stage)
+        if note:
+            self._notes.append(note)
+        return snapshot
+
+    def _make_samples(self) -> Samples | None:
+        if not self._recipe.watch.sample_every:
+            return None
+        return Samples(self._inputs.out / "samples", self._recipe, self._processor)
+
+    def _load_held_out(self, model: Fingerprints) -> Iterable[list[PackedBatch]] | None:
+        """Whole captions, all sources: the loss of the data itself, the same batches each time."""
+        watch = self._recipe.watch
+        if not watch.held_out:
+            return None
+        corpus = Path(watch.held_out)
+        data = replace(self._recipe.data, caption_drop=0.0, short_caption=0.0, first_role="")
+        try:
+            snapshot = self._snapshot(corpus)
+            check_fingerprints(snapshot, model)
+            return self._load(corpus, snapshot, data, steps=watch.held_out_steps)
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"--watch.held-out {corpus}: {error}") from None
 
     def _load(self, corpus: Path, snapshot: Snapshot, data: DataConfig, *, steps: int, start_step: int = 0) -> Loader:
         return Loader(
             corpus,
             snapshot,
             data=data,
-            tokens=token_ids(self._processor),
+            tokens=self._tokens,
             steps=steps,
             rank=self._world.rank,
             world_size=self._world.size,
@@ -194,12 +244,12 @@ class Trainer:
             return []
         sinks: list[Sink] = [MetricsFile(self._inputs.out, start_step=self._done)]
         if self._recipe.watch.tensorboard:
-            sinks.append(TensorBoard(self._inputs.out))
+            sinks.append(TensorBoard(self._inputs.out, start_step=self._done))
         return sinks
 
 
-def token_ids(processor: Processor) -> TokenIds:
-    """The special tokens of a model's tokenizer."""
+def token_ids(processor: Processor, janus: Janus) -> TokenIds:
+    """The special tokens of a model's tokenizer, and the size of its vocabulary."""
     return TokenIds(
         bos=processor.bos_id,
         eos=processor.eos_id,
@@ -207,6 +257,7 @@ def token_ids(processor: Processor) -> TokenIds:
         boi=processor.boi_id,
         eoi=processor.eoi_id,
         image=processor.image_id,
+        vocabulary=janus.config.text_config.vocab_size,
     )
 
 

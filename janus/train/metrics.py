@@ -50,14 +50,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 class TensorBoard:
     """The numbers of each line as TensorBoard scalars, nested names joined with `/`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, start_step: int) -> None:
+        """Continue after `start_step`: what an earlier start wrote of later steps is hidden."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ValueError(
                 "--watch.tensorboard: tensorboard is not installed; pip install 'janus-forge[tensorboard]'"
             ) from None
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, line: dict[str, Any]) -> None:
         """Add one line's numbers at its step."""

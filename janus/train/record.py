@@ -22,9 +22,11 @@ from typing import Any
 import torch
 
 from janus.model.tensors import WEIGHT_FILES
+from janus.train.checkpoint import committed
 from janus.train.recipe import Recipe
 from janus.train.world import World
 from schemas.digest import digest, file_sha256
+from schemas.manifest import load_snapshot
 
 FILE = "recipe.json"
 
@@ -40,7 +42,40 @@ class Inputs:
     out: Path
     """Run folder."""
     snapshot: str = ""
-    """Name of the snapshot; empty for the latest."""
+    """Name of the snapshot; empty for the one the run began with, or else the latest."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins."""
+
+    step: int
+    """Steps that are done."""
+    snapshot: str
+    """Name of the snapshot it trains on."""
+    checkpoint: Path | None
+    """What it continues from."""
+
+
+def find_start(inputs: Inputs) -> Start:
+    """The newest checkpoint in the run folder and the snapshot it was trained on; without one, the latest snapshot.
+
+    Raises ValueError or FileNotFoundError with one line where a run is to go on with another snapshot than its own.
+    """
+    checkpoints = committed(inputs.out / "checkpoints")
+    if not checkpoints:
+        return Start(0, inputs.snapshot or load_snapshot(inputs.data).name, None)
+    step, path = checkpoints[-1]
+    began = json.loads((inputs.out / FILE).read_text())["snapshot"]
+    other = "a run stays on the snapshot it began with; choose another --out for a new run"
+    if inputs.snapshot not in ("", began):
+        raise ValueError(f"{path} was trained on snapshot {began}, --snapshot is {inputs.snapshot}: {other}")
+    if not (inputs.data / "snapshots" / f"{began}.json").is_file():
+        latest = load_snapshot(inputs.data).name
+        raise FileNotFoundError(
+            f"{path} was trained on snapshot {began}, which {inputs.data} lacks (its latest is {latest}): {other}"
+        )
+    return Start(step, began, path)
 
 
 def model_digest(folder: Path) -> str:
@@ -82,8 +117,8 @@ def write_record(
     starts = json.loads(path.read_text())["starts"] if path.is_file() else []
     record = {
         "recipe": asdict(recipe),
-        "model": str(inputs.model),
-        "data": str(inputs.data),
+        "model": str(inputs.model.resolve()),
+        "data": str(inputs.data.resolve()),
         "snapshot": snapshot,
         "digests": {"model": identity["model"], "order": identity["order"]},
         "starts": [*starts, {"step": step, **environment(world)}],

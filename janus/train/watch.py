@@ -33,7 +33,7 @@ def held_out_loss(
     """Mean cross-entropy per supervised token over all of `steps`, of all tasks and of each. All ranks must call."""
     sums = torch.zeros(NUM_TASKS, dtype=torch.float64)
     counts = torch.zeros(NUM_TASKS, dtype=torch.float64)
-    for batches in steps:
+    for batches in world.each(steps):
         for batch in batches:
             with precision_context(recipe, world.device):
                 losses = module(batch.to(world.device, non_blocking=True))

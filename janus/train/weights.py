@@ -30,9 +30,9 @@ def full_tensors(module: LossModule) -> dict[str, torch.Tensor]:
 def write_model(folder: Path, module: LossModule, processor: Processor, world: World) -> None:
     """Write a Hugging Face Janus folder. All ranks must call; rank 0 writes, the others wait."""
     tensors = full_tensors(module)
-    if world.is_main:
-        write_janus(folder, tensors, module.janus.config, processor)
-    world.barrier()
+    with world.agreed():
+        if world.is_main:
+            write_janus(folder, tensors, module.janus.config, processor)
 
 
 def plain_copy(module: LossModule, world: World) -> Janus | None:

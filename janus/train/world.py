@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,46 @@ class World:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier(group=self.host_group)
+
+    def share(self, value: T) -> T:
+        """The value that rank 0 gave."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.host_group)
+        return values[0]
+
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Go on after the body only if no rank failed in it.
+
+        The first rank that did raises its error, so it is said once; the others exit with 1. For bodies that wait for
+        no other rank, or fail on all ranks alike.
+        """
+        if self.size == 1:
+            yield
+            return
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        first = torch.tensor(self.size if failure is None else self.rank)
+        dist.all_reduce(first, op=dist.ReduceOp.MIN, group=self.host_group)
+        if failure is not None and first == self.rank:
+            raise failure
+        if first < self.size:
+            raise SystemExit(1)
+
+    def each(self, items: Iterable[T]) -> Iterator[T]:
+        """The `items`, of which all ranks have as many; where one cannot be made, all ranks end (`agreed`)."""
+        iterator = iter(items)
+        while True:
+            with self.agreed():
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
 
 
 @contextlib.contextmanager

@@ -83,6 +83,7 @@ def write_corpus(folder: Path, model: Path, sources: Sequence[MadeSource] = SOUR
 def little_recipe(stage: int, *, steps: int = 4, **changes: object) -> Recipe:
     """The tiny recipe of a stage, with smaller steps and logging of each."""
     tiny = recipe("tiny", stage)
-    data = DataConfig(ratio=tiny.data.ratio, sequences=4, seq_len=64, micro_batch=4, decode_threads=1)
+    # One corpus, made for stage 2, serves all stages here.
+    data = DataConfig(ratio=tiny.data.ratio, sequences=4, seq_len=64, micro_batch=4, decode_threads=1, corpus_stage=2)
     start = replace(tiny, steps=steps, data=data, watch=Watch(log_every=1), checkpoint=Checkpoint(every=0))
     return replace(start, **changes)

@@ -28,7 +28,7 @@ def one_step(recipe: Recipe, model: Path, corpus: Path, world: World = ALONE) ->
         corpus,
         load_snapshot(corpus),
         data=recipe.data,
-        tokens=token_ids(processor),
+        tokens=token_ids(processor, janus),
         steps=recipe.steps,
         rank=world.rank,
         world_size=world.size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from tests.train.little import little_recipe
 
 
 def test_card_says_what_trains_on_what(model: Path, corpus: Path) -> None:
-    janus, _ = load_janus(model)
+    janus, processor = load_janus(model)
     little = little_recipe(1)
-    card = make_card(little, janus, load_snapshot(corpus), count_flops(janus, little.train), shards=1)
+    loader = Loader(corpus, load_snapshot(corpus), data=little.data, tokens=token_ids(processor, janus), steps=4)
+    card = make_card(little, janus, load_snapshot(corpus), count_flops(janus, little.train), loader.forecasts, shards=1)
     counts = {part.name: part.parameters for part in card.parts}
     assert sum(counts.values()) == sum(parameter.numel() for parameter in janus.parameters())
     assert {part.name for part in card.parts if part.trained} == set(little.train)
@@ -42,6 +44,12 @@ def test_card_says_what_trains_on_what(model: Path, corpus: Path) -> None:
     show(card, little, Console(file=text, width=120))
     for part in ("llm", "22,688  frozen", "image_head", "trains", "50.0%", "3.466"):
         assert part in text.getvalue()
+    # What it promises of a step is what steps hold.
+    batches = [batch for steps in loader for batch in steps]
+    promised = re.search(r"from step 1: about ([\d.]+) understanding \+ ([\d.]+) generation", text.getvalue())
+    assert promised is not None
+    for found, task in zip(promised.groups(), ("understanding", "generation"), strict=True):
+        assert float(found) == pytest.approx(sum(batch.tasks.count(task) for batch in batches) / 4, rel=0.25)
 
 
 def test_numbers_of_the_published_size(corpus: Path) -> None:
@@ -50,7 +58,7 @@ def test_numbers_of_the_published_size(corpus: Path) -> None:
         janus = build(preset_config("janus-1.3b", image_token_id=100_015))
     r = recipe("janus-1.3b", 2)
     flops = count_flops(janus, r.train)
-    card = make_card(r, janus, load_snapshot(corpus), flops, shards=8)
+    card = make_card(r, janus, load_snapshot(corpus), flops, [], shards=8)
     body, embeddings = 1_442_940_928, 209_715_200
     adaptors, head, table, text_head = 6_295_552 + 4_214_784, 37_767_168, 131_072, 209_715_200
     trained = body + adaptors + head + table + text_head
@@ -66,7 +74,7 @@ def test_numbers_of_the_published_size(corpus: Path) -> None:
 def test_first_losses_far_above_guessing_are_warned_of(model: Path, corpus: Path) -> None:
     janus, _ = load_janus(model)
     little = little_recipe(2)
-    card = make_card(little, janus, load_snapshot(corpus), count_flops(janus, little.train), shards=1)
+    card = make_card(little, janus, load_snapshot(corpus), count_flops(janus, little.train), [], shards=1)
     guessing = {"all": 4.0, "text": math.log(64), "understanding": 3.0, "generation": math.log(32)}
     assert check_first_loss(card, guessing) == []
     (warning,) = check_first_loss(card, guessing | {"generation": 11.0})
@@ -79,7 +87,7 @@ def test_flops_are_those_torch_counts(model: Path, corpus: Path, stage: int) -> 
     janus, processor = load_janus(model)
     little = little_recipe(stage)
     freeze(janus, little.train)
-    loader = Loader(corpus, load_snapshot(corpus), data=little.data, tokens=token_ids(processor), steps=1)
+    loader = Loader(corpus, load_snapshot(corpus), data=little.data, tokens=token_ids(processor, janus), steps=1)
     batches = next(iter(loader))
     flops = count_flops(janus, little.train)
     with FlopCounterMode(display=False) as counter:

@@ -41,6 +41,17 @@ def test_an_earlier_one_is_not(run: Path, tmp_path: Path) -> None:
     assert same == {name for name in expected if ".vision_model." in name or ".vqmodel." in name}
 
 
+def test_works_from_another_directory(
+    model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was given its model by a relative path."""
+    monkeypatch.chdir(model.parent)
+    recipe = little_recipe(1, steps=1)
+    train(recipe, Inputs(Path(model.name), corpus, tmp_path / "run"), Console(quiet=True), device="cpu")
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint_to_model(tmp_path / "run", tmp_path / "out") == 1
+
+
 def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoint of step 3; there are 2, 4"):
         checkpoint_to_model(run, tmp_path / "model", step=3)

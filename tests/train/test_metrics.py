@@ -52,7 +52,7 @@ def test_summary_names_losses_shares_speed_and_time() -> None:
 
 def test_nested_numbers_are_flat_for_tensorboard(tmp_path: Path) -> None:
     assert flatten({"step": 1, "a": {"b": {"c": 2.0}, "d": 3}}) == {"step": 1, "a/b/c": 2.0, "a/d": 3}
-    board = TensorBoard(tmp_path)
+    board = TensorBoard(tmp_path, start_step=0)
     board.write(LINE)
     board.close()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -62,3 +62,18 @@ def test_nested_numbers_are_flat_for_tensorboard(tmp_path: Path) -> None:
     assert "step" not in events.Tags()["scalars"]
     (event,) = events.Scalars("loss/generation")
     assert (event.step, event.value) == (20, 1.0)
+
+
+def test_tensorboard_hides_steps_that_were_done_again(tmp_path: Path) -> None:
+    """A run writes steps 1 to 5, is killed, and continues after its checkpoint of step 3."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for start, stop, loss in ((0, 5, 1.0), (3, 6, 2.0)):
+        board = TensorBoard(tmp_path, start_step=start)
+        for step in range(start + 1, stop + 1):
+            board.write({"step": step, "loss": {"all": loss}})
+        board.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("loss/all")]
+    assert shown == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0), (6, 2.0)]

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,13 +19,17 @@ import torch
 from rich.console import Console
 
 from janus.cli import run
+from janus.data.loader import Loader
 from janus.model.folder import load_janus
+from janus.train import loop
 from janus.train.__main__ import main
 from janus.train.checkpoint import committed
-from janus.train.loop import train
+from janus.train.loop import token_ids, train
 from janus.train.metrics import read_metrics
-from janus.train.recipe import Checkpoint, Recipe
+from janus.train.recipe import Checkpoint, Parallel, Recipe
 from janus.train.record import Inputs
+from janus.train.step import accumulate
+from schemas.manifest import load_snapshot
 from tests.train.little import little_recipe
 from tests.train.ranks import CONTEXT, run_ranks
 
@@ -57,18 +62,60 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_janus(out / "model")[0].state_dict()
 
 
+def train_noting(recipe: Recipe, inputs: Inputs) -> list[list[list[bytes]]]:
+    """Train to the end; the uids of each pack of each step on this process, in order (a micro-batch is one pack)."""
+    noted: list[list[list[bytes]]] = []
+
+    def noting(module: Any, batches: Any, *args: Any, **kwargs: Any) -> Any:
+        noted.append([batch.uids for batch in batches])
+        return accumulate(module, batches, *args, **kwargs)
+
+    loop.accumulate = noting
+    try:
+        assert train_quietly(recipe, inputs)
+    finally:
+        loop.accumulate = accumulate
+    return noted
+
+
+def together(ranks: list[list[list[list[bytes]]]]) -> list[list[list[bytes]]]:
+    """The packs of each global batch in their order, of what `train_noting` noted: pack i is on rank i mod size."""
+    steps = zip(*ranks, strict=True)
+    return [[pack for packs in zip(*step, strict=True) for pack in packs if pack] for step in steps]
+
+
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory, model: Path, corpus: Path) -> Callable[[int], Path]:
+def order(model: Path, corpus: Path) -> list[list[list[bytes]]]:
+    """Uids of each pack of each step, read without training."""
+    janus, processor = load_janus(model)
+    tokens, recipe = token_ids(processor, janus), make_recipe()
+    loader = Loader(corpus, load_snapshot(corpus), data=recipe.data, tokens=tokens, steps=STEPS)
+    return [[batch.uids for batch in batches if batch.uids] for batches in loader]
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    tmp_path_factory: pytest.TempPathFactory, model: Path, corpus: Path, order: list[list[list[bytes]]]
+) -> Callable[[int], Path]:
     """Run folder of an unbroken run on so many processes; made at the first call."""
     made: dict[int, Path] = {}
 
     def get(size: int) -> Path:
         if size not in made:
             made[size] = tmp_path_factory.mktemp("unbroken") / "run"
-            assert all(run_ranks(size, train_quietly, make_recipe(), Inputs(model, corpus, made[size])))
+            noted = run_ranks(size, train_noting, make_recipe(), Inputs(model, corpus, made[size]))
+            assert together(noted) == order
         return made[size]
 
     return get
+
+
+def as_if_killed(finished: Path, out: Path) -> Path:
+    """A copy of a finished run that died after its first checkpoint."""
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "model")
+    shutil.rmtree(out / "checkpoints" / f"step-{STEPS:06d}")
+    return out
 
 
 def big(size: int) -> Any:
@@ -78,14 +125,18 @@ def big(size: int) -> Any:
 @pytest.mark.parametrize("loaded", [big(size) for size in SIZES])
 @pytest.mark.parametrize("saved", [big(size) for size in SIZES])
 def test_resume_on_any_world_size(
-    unbroken: Callable[[int], Path], model: Path, corpus: Path, tmp_path: Path, saved: int, loaded: int
+    unbroken: Callable[[int], Path],
+    order: list[list[list[bytes]]],
+    model: Path,
+    corpus: Path,
+    tmp_path: Path,
+    saved: int,
+    loaded: int,
 ) -> None:
-    """As if the run on `saved` processes had died after its first checkpoint, to be continued on `loaded`."""
-    out = tmp_path / "run"
-    shutil.copytree(unbroken(saved), out)
-    shutil.rmtree(out / "model")
-    shutil.rmtree(out / "checkpoints" / f"step-{STEPS:06d}")
-    assert all(run_ranks(loaded, train_quietly, make_recipe(), Inputs(model, corpus, out)))
+    """A run on `saved` processes is continued on `loaded`: the same samples in the same packs in the same order."""
+    out = as_if_killed(unbroken(saved), tmp_path / "run")
+    noted = run_ranks(loaded, train_noting, make_recipe(), Inputs(model, corpus, out))
+    assert together(noted) == order[SAVED:]
 
     expected, found = curve(unbroken(saved)), curve(out)
     assert [line["batch"] for line in found] == [line["batch"] for line in expected]
@@ -97,6 +148,36 @@ def test_resume_on_any_world_size(
     else:
         losses = [[line["loss"]["all"] for line in lines] for lines in (found, expected)]
         assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def sharded_recipe() -> Recipe:
+    start = make_recipe()
+    adamw = replace(start.optimizer, name="adamw")
+    return replace(start, optimizer=adamw, parallel=replace(start.parallel, mode="fsdp"))
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory, model: Path, corpus: Path) -> Path:
+    """Run folder of an unbroken run sharded over two processes."""
+    out = tmp_path_factory.mktemp("sharded") / "run"
+    assert all(run_ranks(2, train_quietly, sharded_recipe(), Inputs(model, corpus, out)))
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loaded", SIZES)
+def test_shards_are_loaded_by_any_number_of_processes(
+    sharded: Path, order: list[list[list[bytes]]], model: Path, corpus: Path, tmp_path: Path, loaded: int
+) -> None:
+    """Saved by two under FSDP, where weights and optimiser state are in pieces; a single process has them whole."""
+    out = as_if_killed(sharded, tmp_path / "run")
+    noted = run_ranks(loaded, train_noting, sharded_recipe(), Inputs(model, corpus, out))
+    assert together(noted) == order[SAVED:]
+    losses = [[line["loss"]["all"] for line in curve(folder)] for folder in (sharded, out)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    before, after = weights(sharded), weights(out)
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=0 if loaded == 2 else 1e-4)
 
 
 def test_a_checkpoint_of_another_run_is_refused(
@@ -119,6 +200,37 @@ def test_what_a_killed_save_leaves_is_no_checkpoint(tmp_path: Path) -> None:
     assert committed(tmp_path / "nowhere") == []
 
 
+def test_deterministic_algorithms_are_on_while_training(
+    model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    seen = []
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
+        return accumulate(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "accumulate", noting)
+    for number, wanted in enumerate((False, True)):
+        recipe = little_recipe(3, steps=1, parallel=Parallel(mode="ddp", deterministic=wanted))
+        train(recipe, Inputs(model, corpus, tmp_path / str(number)), QUIET, device="cpu")
+    assert seen == [(False, None), (True, ":4096:8")]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.gpu
+def test_resume_has_the_same_bits_on_a_gpu(model: Path, corpus: Path, tmp_path: Path) -> None:
+    start = make_recipe()
+    recipe = replace(start, precision="autocast", parallel=replace(start.parallel, deterministic=True))
+    calm = tmp_path / "calm"
+    assert train(recipe, Inputs(model, corpus, calm), QUIET, device="cuda")
+    out = as_if_killed(calm, tmp_path / "run")
+    assert train(recipe, Inputs(model, corpus, out), QUIET, device="cuda")
+    assert curve(out) == curve(calm)
+    before, after = weights(calm), weights(out)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_keeps_newest_and_milestones(model: Path, corpus: Path, tmp_path: Path) -> None:
     recipe = little_recipe(1, steps=7, checkpoint=Checkpoint(every=1, keep=2, milestone_every=3))
     train(recipe, Inputs(model, corpus, tmp_path), QUIET, device="cpu")
@@ -129,8 +241,9 @@ def test_keeps_newest_and_milestones(model: Path, corpus: Path, tmp_path: Path) 
 def command(out: Path, model: Path, corpus: Path, *more: str) -> None:
     """The trainer as its command line starts it; ends the process."""
     torch.set_num_threads(1)
-    sys.argv = ["train", *f"--stage 3 --preset tiny --model {model} --data {corpus} --out {out} --device cpu".split()]
-    sys.argv += ["--data.sequences", "4", "--data.seq-len", "64", "--watch.log-every", "1", *more]
+    words = f"train --stage 3 --preset tiny --model {model} --data {corpus} --out {out} --device cpu"
+    words += " --data.corpus-stage 2 --data.sequences 4 --data.seq-len 64 --watch.log-every 1"
+    sys.argv = [*words.split(), *more]
     sys.stderr = open(out.with_suffix(".log"), "a", buffering=1)  # noqa: SIM115 (the process ends with it)
     run(main)
 
@@ -151,6 +264,50 @@ def test_a_signal_saves_and_exits_zero(model: Path, corpus: Path, tmp_path: Path
     assert [step for step, _ in committed(out / "checkpoints")] == [last]
     assert not (out / "model").exists()
     assert f"stopped after step {last}; the same command continues" in out.with_suffix(".log").read_text()
+
+
+def test_a_second_sigterm_changes_nothing(model: Path, corpus: Path, tmp_path: Path) -> None:
+    """A scheduler signals every process of a job, and the launcher among them forwards its own signal."""
+    out = tmp_path / "run"
+    process = CONTEXT.Process(target=command, args=(out, model, corpus, "--steps", "100000"))
+    process.start()
+    while len(read_metrics(out / "metrics.jsonl")) < 3:
+        assert process.is_alive(), out.with_suffix(".log").read_text()
+        time.sleep(0.02)
+    assert process.pid is not None
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGTERM)
+        time.sleep(0.005)
+    process.join()
+    assert process.exitcode == 0, out.with_suffix(".log").read_text()
+    assert len(committed(out / "checkpoints")) == 1
+
+
+@pytest.mark.slow
+def test_torchrun_passes_sigterm_on_and_the_run_continues(model: Path, corpus: Path, tmp_path: Path) -> None:
+    """What a batch system does before its time limit: two processes save together, and the same command goes on."""
+    words = "-m torch.distributed.run --standalone --nproc-per-node 2 --shutdown-timeout 120 -m janus.train --stage 3 "
+    words += f"--preset tiny --model {model} --data {corpus} --data.corpus-stage 2 --device cpu --steps 150 "
+    words += "--data.sequences 4 --data.seq-len 64 --data.micro-batch 1 --watch.log-every 1 --out"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        log = (tmp_path / "log").open("ab")
+        return subprocess.Popen([sys.executable, *words.split(), out], env=environment, stdout=log, stderr=log)
+
+    assert start(tmp_path / "calm").wait() == 0
+    stopped = tmp_path / "stopped"
+    process = start(stopped)
+    while len(read_metrics(stopped / "metrics.jsonl")) < 3:
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait() == 1
+    ((step, _),) = committed(stopped / "checkpoints")
+    assert 3 <= step < 150
+    assert curve(stopped)[-1]["step"] == step
+    assert start(stopped).wait() == 0
+    assert curve(stopped) == curve(tmp_path / "calm")
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def test_held_out_loss_is_the_mean_over_its_tokens(runs: dict[str, Path], corpus
     janus, processor = load_janus(runs["watched"] / "model")
     recipe = little_recipe(3)
     data = replace(recipe.data, caption_drop=0.0, short_caption=0.0)
-    loader = Loader(corpus, load_snapshot(corpus), data=data, tokens=token_ids(processor), steps=2)
+    loader = Loader(corpus, load_snapshot(corpus), data=data, tokens=token_ids(processor, janus), steps=2)
     with torch.no_grad():
         losses = [janus.packed_loss(batch) for batches in loader for batch in batches]
     sums, counts = sum(loss.sums for loss in losses), sum(loss.counts for loss in losses)
