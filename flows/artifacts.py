@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from prefect.artifacts import (
 from flows.report import svg
 from flows.report.corpus import caption_scores, funnels
 from janus.images import ImageProblem, load_rgb
-from schemas.manifest import Snapshot
+from schemas.manifest import Snapshot, SnapshotShard
 
 SHEET = (8, 3)
 """Pictures on the sample sheet: columns, rows."""
@@ -73,9 +74,13 @@ def funnel_rows(snapshot: Snapshot) -> list[dict[str, int | str]]:
 
 
 def sample_sheet(corpus: Path, snapshot: Snapshot) -> Image.Image | None:
-    """A sheet of pictures, taken in turn from every source; None for a corpus without pictures."""
+    """A sheet of pictures of kept rows, taken in turn from every source; None for a corpus without pictures."""
     columns, rows = SHEET
-    streams = [_pictures(corpus / shard.upstream["raw"]) for shard in snapshot.shards if shard.task != "text"]
+    sources: dict[str, list[SnapshotShard]] = {}
+    for shard in snapshot.shards:
+        if shard.task != "text":
+            sources.setdefault(shard.source, []).append(shard)
+    streams = [chain.from_iterable(_pictures(corpus, shard) for shard in shards) for shards in sources.values()]
     chosen: list[Image.Image] = []
     while streams and len(chosen) < columns * rows:
         stream = streams.pop(0)
@@ -93,13 +98,16 @@ def sample_sheet(corpus: Path, snapshot: Snapshot) -> Image.Image | None:
     return sheet
 
 
-def _pictures(raw: Path) -> Iterator[Image.Image]:
-    """The first image of every row of a raw shard that loaded, one batch of rows in memory at a time."""
-    with pa.memory_map(str(raw)) as file:
+def _pictures(corpus: Path, shard: SnapshotShard) -> Iterator[Image.Image]:
+    """The first image of every row of a shard that came through all steps, one batch of rows in memory at a time."""
+    with pa.memory_map(str(corpus / shard.path)) as file:
+        kept = set(pa.ipc.open_file(file).read_all().column("uid").to_pylist())
+    with pa.memory_map(str(corpus / shard.upstream["raw"])) as file:
         reader = pa.ipc.open_file(file)
         for number in range(reader.num_record_batches):
-            for images in reader.get_batch(number).column("images"):
-                if len(images) and (data := images[0]["bytes"].as_py()) is not None:
+            batch = reader.get_batch(number)
+            for uid, images in zip(batch.column("uid"), batch.column("images"), strict=True):
+                if uid.as_py() in kept and len(images) and (data := images[0]["bytes"].as_py()) is not None:
                     try:
                         yield load_rgb(data, max_pixels=64_000_000)
                     except ImageProblem:

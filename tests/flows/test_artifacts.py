@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from flows.artifacts import SIDE, key, sample_sheet
 from pipelines.build import build
@@ -27,8 +29,34 @@ def test_the_sample_sheet_takes_pictures_of_every_source_in_turn(tiny_janus: Pat
     sheet = sample_sheet(tmp_path / "corpus", snapshot)
     assert sheet is not None
     assert sheet.size == (8 * SIDE, SIDE)
-    cells = [np.asarray(sheet)[:, at * SIDE : (at + 1) * SIDE].astype(int) for at in range(4)]
-    originals = {name: np.asarray(picture(name, 96, 96)).astype(int) for name in ("a0", "a1", "b0", "b1")}
-    shown = [min(originals, key=lambda name, cell=cell: np.abs(originals[name] - cell).mean()) for cell in cells]
+    shown = pictures_on(sheet, ["a0", "a1", "b0", "b1"], 4)
     assert [name[0] for name in shown] == ["a", "b", "a", "b"]
     assert sorted(shown) == ["a0", "a1", "b0", "b1"]
+
+
+def pictures_on(sheet: Image.Image, names: list[str], count: int) -> list[str]:
+    """Which of the pictures `names` stand in the first `count` cells of a sheet."""
+    cells = [np.asarray(sheet)[:, at * SIDE : (at + 1) * SIDE].astype(int) for at in range(count)]
+    originals = {name: np.asarray(picture(name, 96, 96)).astype(int) for name in names}
+    return [min(originals, key=lambda name, cell=cell: np.abs(originals[name] - cell).mean()) for cell in cells]
+
+
+def test_the_sample_sheet_shows_kept_pictures_only(tiny_janus: Path, tmp_path: Path) -> None:
+    """One is dropped by a filter, one because its row gets too long, two are duplicates of each other."""
+    folder = image_folder(tmp_path / "photos", ["kept", "twin", "long"], width=96, height=96)
+    lines = (folder / "captions.jsonl").read_text().splitlines()
+    lines[2] = json.dumps({"image": "long.jpg", "caption": "word " * 200})
+    lines.append(json.dumps({"image": "short.jpg", "caption": "Short."}))
+    (folder / "twin2.jpg").write_bytes((folder / "twin.jpg").read_bytes())
+    lines.append(json.dumps({"image": "twin2.jpg", "caption": "The same picture once more, with another caption."}))
+    picture("short", 96, 96).save(folder / "short.jpg", quality=90)
+    (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
+    source = folder_source(folder, filters={"min_words": 2})
+    wanted: CorpusSpec = make_spec(tiny_janus, [source], dedup={"near_radius": None}, tokenize={"max_length": 200})
+    snapshot = build(wanted, tmp_path / "corpus", Operations())
+    lost = {"duplicate_exact": 1, "caption_length": 1, "too_long": 1}
+    assert snapshot.funnel["photos"] == lost | {"rows": 5, "kept": 2}
+    sheet = sample_sheet(tmp_path / "corpus", snapshot)
+    assert sheet is not None
+    assert sorted(pictures_on(sheet, ["kept", "twin", "long", "short"], 2)) == ["kept", "twin"]
+    assert (np.asarray(sheet)[:, 2 * SIDE :] == 255).all()
