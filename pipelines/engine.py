@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from janus.cli import USER_ERRORS
 from pipelines.lifeline import exit_with
 from pipelines.quiet import quiet_beam
 from schemas.digest import canonical_json
@@ -77,6 +78,8 @@ class Failure:
     """One line, for users."""
     expected: bool
     """A ValueError or OSError: what data, disks and people cause. Anything else is a bug."""
+    lasting: bool
+    """Of a kind that trying again cannot mend; see `is_lasting`."""
     details: str
     """Traceback."""
 
@@ -95,6 +98,17 @@ class StepFailed(ValueError):
             f"{step}: {len(failures)} of {total} shards failed, the others are done; "
             f"build again to retry only these:\n{lines}"
         )
+
+
+def is_lasting(error: BaseException) -> bool:
+    """Whether somebody must mend what raised `error`: a wrong spec, bad data, a file that is not there, a full disk.
+
+    What may pass (a file system that hiccups, a GPU out of memory, a lost worker) is worth another try. Shards that
+    failed are worth it if one of them is.
+    """
+    if isinstance(error, StepFailed):
+        return all(failure.lasting for failure in error.failures)
+    return isinstance(error, USER_ERRORS) or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
 
 
 @dataclass(frozen=True)
@@ -147,6 +161,7 @@ def run_one(run: Callable[[Work, Callable[[int], None]], Any], item: Item[Work],
         result = {
             "failure": message if expected else f"{type(error).__name__}: {message}",
             "expected": expected,
+            "lasting": is_lasting(error),
             "details": traceback.format_exc(),
         }
     write_result(run_folder / f"{item.index}.json", canonical_json({"rows": reporter.rows, **result}))
@@ -329,7 +344,7 @@ def collect(name: str, elements: Sequence[Item[Any]], run_folder: Path) -> list[
             raise RuntimeError(f"{name}: the engine returned no result for {item.name}; {len(elements)} shards went in")
         result = json.loads(path.read_bytes())
         if "failure" in result:
-            failures.append(Failure(item.name, result["failure"], result["expected"], result["details"]))
+            failures.append(Failure(item.name, *(result[key] for key in ("failure", "expected", "lasting", "details"))))
         else:
             results.append(result["value"])
     if failures:

@@ -41,6 +41,25 @@ class NoModel:
 
 
 @dataclass
+class FailsOnce:
+    """Raises `error` in the shards whose number is in `failing`, the first time only."""
+
+    error: Exception
+    folder: Path
+    failing: tuple[int, ...] = (0,)
+
+    def setup(self) -> None:
+        pass
+
+    def run(self, work: int, advance: Callable[[int], None]) -> int:
+        tried = self.folder / f"{work}.tried"
+        if work in self.failing and not tried.exists():
+            tried.touch()
+            raise self.error
+        return work
+
+
+@dataclass
 class Sleep:
     """Says which process it runs in, then sleeps."""
 

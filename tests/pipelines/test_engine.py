@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -11,9 +12,19 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine import LIGHT_ROWS, Item, Progress, StepFailed, collect, local_processes, run_step
+from pipelines.engine import (
+    LIGHT_ROWS,
+    Failure,
+    Item,
+    Progress,
+    StepFailed,
+    collect,
+    is_lasting,
+    local_processes,
+    run_step,
+)
 from schemas.spec import Operations
-from tests.pipelines.steps_for_tests import NoModel, Square
+from tests.pipelines.steps_for_tests import FailsOnce, NoModel, Square
 
 
 def run(scratch: Path, step: Any, count: int = 8, **options: Any) -> list[Any]:
@@ -47,6 +58,31 @@ def test_a_step_that_cannot_be_set_up_fails_in_one_line_per_shard(tmp_path: Path
     with pytest.raises(StepFailed) as error:
         run(tmp_path, NoModel(), count=2)
     assert str(error.value).splitlines()[1:] == ["  s/0: model: no such file", "  s/1: model: no such file"]
+
+
+@pytest.mark.parametrize(
+    ("error", "lasting"),
+    [
+        (OSError(errno.EIO, "Input/output error"), False),
+        (RuntimeError("CUDA out of memory"), False),
+        (ValueError("bad data"), True),
+        (FileNotFoundError("no such file"), True),
+        (PermissionError("not yours"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+    ],
+)
+def test_a_failed_shard_says_whether_trying_again_may_help(tmp_path: Path, error: Exception, lasting: bool) -> None:
+    assert is_lasting(error) == lasting
+    with pytest.raises(StepFailed) as failed:
+        run(tmp_path / "scratch", FailsOnce(error, tmp_path), count=2)
+    assert is_lasting(failed.value) == lasting
+    assert run(tmp_path / "scratch", FailsOnce(error, tmp_path), count=2) == [0, 1]
+
+
+def test_one_shard_worth_another_try_is_enough() -> None:
+    bad, passing = (Failure("s/0", "m", True, lasting, "") for lasting in (True, False))
+    assert is_lasting(StepFailed("x", [bad, bad], 9))
+    assert not is_lasting(StepFailed("x", [bad, passing], 9))
 
 
 def test_a_result_that_the_engine_lost_is_an_error(tmp_path: Path) -> None:
