@@ -58,6 +58,7 @@ EXPECTED: dict[str, Outcome] = {
     "http://deny.test/private/photo.jpg": Outcome.OPTED_OUT,
     "http://tdm.test/art/photo.jpg": Outcome.OPTED_OUT,
     "http://broken-robots.test/photo.jpg": Outcome.HTTP_SERVER_ERROR,
+    "http://busy-robots.test/photo.jpg": Outcome.OK,  # its policy is asked for again with the second attempt
     **{f"/{name}": Outcome.OK for name in PICTURES},
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import importlib.util
 import io
 import json
 import subprocess
@@ -23,7 +24,7 @@ from pipelines import ledger
 from pipelines.build import build
 from pipelines.verify import verify
 from schemas.manifest import Snapshot, load_snapshot
-from schemas.reasons import Outcome
+from schemas.reasons import Drop, Outcome
 from schemas.spec import CorpusSpec, Operations
 from tests.fetch.hostile import Hostile
 from tests.pipelines.world import contents, folder_source, image_folder, spec
@@ -134,6 +135,61 @@ def test_each_row_gets_its_own_images_whatever_the_others_are(
     assert images("Page 0. <image> <image> <image> ") == [files["1"], files["a"], files["2"]]
     assert images("Page 1. <image> <image> ") == [files["b"], "http_gone"]
     assert images("Page 2. <image> ") == [files["3"]]
+
+
+@pytest.mark.slow
+def test_img2dataset_makes_the_same_corpus(
+    server: tuple[type[Handler], Operations], model: Path, tmp_path: Path
+) -> None:
+    """Good photos, one twice, small ones, and what fails for ever or for now, through a whole build with each engine."""
+    if importlib.util.find_spec("img2dataset") is None:
+        pytest.skip("needs img2dataset")
+    handler, operations = server
+    handler.down = frozenset({"/2.jpg"})
+    site = tmp_path / "http"
+    image_folder(site, ["tiny", "small"], width=20, height=20)
+    (site / "again.jpg").write_bytes((site / "3.jpg").read_bytes())
+    (site / "page.jpg").write_text("<!doctype html><title>Sign in</title>")
+    (site / "cut.jpg").write_bytes((site / "4.jpg").read_bytes()[:40])
+    (site / "empty.jpg").write_bytes(b"")
+    names = [*range(6), "again", "tiny", "small", "page", "cut", "empty", "gone"]
+    urls = [f"http://pictures.test/{name}.jpg" for name in names] + ["", "http://127.0.0.1/secret.jpg"]
+    rows = [json.dumps({"url": url, "caption": f"Picture at {url}."}) for url in urls]
+    (tmp_path / "urls.jsonl").write_text("\n".join(rows))
+    source = {"name": "web", "format": "url_list", "path": str(tmp_path / "urls.jsonl"), "task": "generation"}
+    settings = spec(
+        model, [source], shard_rows=100, max_failed_share=0.9, filters={"min_side": 30}, limits={"deadline_s": 5}
+    )
+    made: dict[str, Snapshot] = {}
+    for engine in ("builtin", "img2dataset"):
+        how = operations.model_copy(update={"download_engine": engine})
+        made[engine] = build(settings, tmp_path / engine, how)
+        assert verify(tmp_path / engine).differences == ()
+        counts = dict(made[engine].funnel["web"])
+        assert counts.pop("rows") == len(urls) == sum(counts.values())
+
+    assert made["img2dataset"].funnel == made["builtin"].funnel
+    assert made["builtin"].funnel["web"] == {
+        "rows": 15, "kept": 5, Drop.TOO_SMALL: 2, Drop.DUPLICATE_EXACT: 1, Outcome.HTTP_GONE: 1, Outcome.BAD_URL: 1,
+        Outcome.FORBIDDEN_ADDRESS: 1, Outcome.HTTP_SERVER_ERROR: 1, Outcome.NOT_AN_IMAGE: 2, Outcome.BAD_IMAGE: 1,
+    }  # fmt: skip
+
+    def rows_of(engine: str, layer: str) -> list[dict[str, Any]]:
+        (entry,) = made[engine].shards
+        path = entry.path if layer == "train" else entry.upstream[layer]
+        return ledger.open_input(tmp_path / engine, path)[1].table().to_pylist()
+
+    train = rows_of("builtin", "train")
+    assert len(train) == 5
+    assert rows_of("img2dataset", "train") == train
+
+    def unknown(row: dict[str, Any]) -> dict[str, Any]:
+        images = [image | {"final_url": None, "http_status": None} for image in row["images"]]
+        return row | {"images": images}
+
+    ours, theirs = rows_of("builtin", "raw"), rows_of("img2dataset", "raw")
+    assert list(map(unknown, theirs)) == list(map(unknown, ours)), "bytes, hashes, outcomes"
+    assert theirs != ours, "it does not know where and with which status an image came (docs/download.md)"
 
 
 def test_local_images_over_the_cap_fail_alone(model: Path, tmp_path: Path) -> None:
