@@ -103,6 +103,30 @@ def test_a_dripping_server_costs_its_shard_and_no_more(server: Hostile) -> None:
 
 
 @pytest.mark.slow
+def test_bodies_wait_on_disk(server: Hostile) -> None:
+    """40 photos of 8 MiB, 320 MiB in all; measured in a process of its own."""
+    code = (
+        "import sys\n"
+        "from pipelines.fetch import make_fetcher\n"
+        "from schemas.spec import Limits, Operations\n"
+        "from tests.memory import peak\n"
+        "resolve = {'site.test:80': sys.argv[1]}\n"
+        "operations = Operations(download_engine='img2dataset', resolve=resolve, connections=8)\n"
+        "fetcher = make_fetcher(Limits(respect_opt_out=False), operations)\n"
+        "before = peak()\n"
+        "for result in fetcher.fetch_many([f'http://site.test/padded.jpg?{n}' for n in range(40)]):\n"
+        "    assert result.data is not None and len(result.data) == 8 << 20, result.outcome\n"
+        "    del result\n"
+        "print(peak() - before)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", code, server.place]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) < 200
+
+
+@pytest.mark.slow
 def test_nothing_is_left_running_when_the_build_is_killed() -> None:
     code = (
         "import json, sys\n"

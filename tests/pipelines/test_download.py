@@ -141,7 +141,7 @@ def test_each_row_gets_its_own_images_whatever_the_others_are(
 def test_img2dataset_makes_the_same_corpus(
     server: tuple[type[Handler], Operations], model: Path, tmp_path: Path
 ) -> None:
-    """Good photos, one twice, small ones, and what fails for ever or for now, through a whole build with each engine."""
+    """Good photos, one twice, small ones, what fails for ever and for now, through a whole build with each engine."""
     if importlib.util.find_spec("img2dataset") is None:
         pytest.skip("needs img2dataset")
     handler, operations = server
