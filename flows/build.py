@@ -20,7 +20,9 @@ from prefect.tasks import exponential_backoff
 from flows import progress, zombies
 from flows.artifacts import publish_artifacts
 from flows.serve import serve_all
+from janus.cli import USER_ERRORS
 from pipelines import build as pipelines_build
+from pipelines.engine import is_lasting
 from pipelines.steps.context import Build, Shard
 from schemas.manifest import Snapshot
 from schemas.spec import Operations, load_spec
@@ -28,18 +30,14 @@ from schemas.spec import Operations, load_spec
 RETRIES = 3
 BACKOFF_S = 5
 """Delays before retries: 5, 10 and 20 seconds, give or take half."""
-USER_ERRORS = (ValueError, FileNotFoundError)
-"""What trying again cannot mend: a wrong spec, a missing file, a shard that failed for a reason of its own."""
 
 
 def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Retry what may pass (a lost worker, a file system that hiccups), not what somebody must mend."""
+    """Retry what may pass, not what somebody must mend."""
     try:
         state.result()
-    except USER_ERRORS:
-        return False
-    except Exception:
-        return True
+    except Exception as error:
+        return not is_lasting(error)
     return False
 
 
@@ -77,6 +75,7 @@ def build_corpus(
 
     Raises ValueError or FileNotFoundError with one line for what a user must mend.
     """
+    zombies.claim(out)
     loaded = load_spec(spec, variables)
     if stage not in (None, loaded.stage):
         raise ValueError(f"{spec}: stage = {loaded.stage}; run the flow build-stage{loaded.stage}-corpus for it")
@@ -86,8 +85,6 @@ def build_corpus(
         resolve = {**operations.resolve, **stack.enter_context(serve_all(serve))}
         operations = operations.model_copy(update={"resolve": resolve})
         build = stack.enter_context(pipelines_build.opened(loaded, corpus, operations, progress.report))
-        for name in zombies.claim(str(corpus)):
-            logger.warning("Run %s died without a word; now marked as Crashed.", name)
         shards: list[Shard] = []
         for name in pipelines_build.STEPS:
             shards = step(name, build, shards)
@@ -155,13 +152,21 @@ def refresh_corpora(
         keep_last: Newest snapshots kept of each corpus; shards that none of them uses are deleted.
     """
     how = (operations or Operations()).model_copy(update={"keep_last": keep_last})
+    zombies.claim(out)
     names, problems = [], []
     for spec in specs:
-        build = FLOWS[load_spec(spec, variables or {}).stage]
         try:
+            build = FLOWS[load_spec(spec, variables or {}).stage]
             names.append(build(spec, out, variables, how, serve))
-        except USER_ERRORS as error:
-            problems.append(f"{spec}: {error}")
+        except Exception as error:  # a bug in one, too, must not keep the others from being refreshed
+            get_run_logger().error("%s", spec, exc_info=None if isinstance(error, USER_ERRORS) else error)
+            problems.append(f"{spec}: {_one_line(error)}")
     if problems:
         raise ValueError("; ".join(problems))
     return names
+
+
+def _one_line(error: Exception) -> str:
+    """What went wrong, for a list; the kind is said of what no user causes."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, USER_ERRORS) and text else f"{type(error).__name__}: {text}"

@@ -1,49 +1,89 @@
 """Runs that were killed do not stay "Running" for ever.
 
 Prefect learns of a run's end from the run itself, so one that is killed together with its worker (or was started from
-a script) stays Running. But a build holds the lock of its corpus folder, and the operating system frees that lock when
-the process dies. So whoever holds the lock knows that every other unfinished run on this corpus is dead, without any
-clock or heartbeat: each build marks those as Crashed before it starts. The nightly refresh does the same.
+a script) stays Running. But each of our runs, first of all, locks a file of its own, OUT/.runs/RUN_ID.*, and keeps the
+lock for as long as its process lives: the operating system frees it, however that ends. So whoever finds such a lock
+free knows that the process is gone, without any clock or heartbeat. Each build and each refresh looks at all locks of
+its folder of corpora when it starts, and marks runs that are still Running there as Crashed.
 """
 
 from __future__ import annotations
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.sorting import FlowRunSort
+import fcntl
+import os
+import uuid
+from collections import defaultdict
+from pathlib import Path
+from typing import IO
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
 from prefect.states import Crashed
 
-PAGE = 200
-"""Most runs marked at once: the API's page size. More than a few dead runs of one corpus are never expected."""
+RUNS = ".runs"
+"""Folder of the locks, in the folder of corpora."""
+UNFINISHED = (StateType.RUNNING, StateType.CANCELLING)
+
+_held: list[IO[str]] = []
+"""Locks of this process. Never closed: a run's end is reported only after its last line, and until then it lives."""
 
 
-def corpus_tag(corpus: str) -> str:
-    """The tag that marks runs on the corpus folder `corpus` (an absolute path)."""
-    return f"corpus:{corpus}"
+def claim(out: str | Path) -> None:
+    """Hold the current run's lock in the folder of corpora `out`, and mark runs there that died as Crashed.
 
-
-def claim(corpus: str) -> list[str]:
-    """Tag the current run with its corpus and mark every other unfinished run on it as Crashed; returns their names.
-
-    Call inside a flow, while holding the lock of the corpus.
+    The first thing a flow does: a run that is killed before it leaves no trace to go by.
     """
     context = FlowRunContext.get()
     assert context is not None, "claim() is for use inside a flow"
     assert context.flow_run is not None
-    mine = context.flow_run
-    tag = corpus_tag(corpus)
+    folder = Path(out).resolve() / RUNS
+    folder.mkdir(parents=True, exist_ok=True)
+    _hold(folder, context.flow_run.id)
     with get_client(sync_client=True) as client:
-        others = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate(
-                {"tags": {"all_": [tag]}, "state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}
-            ),
-            sort=FlowRunSort.START_TIME_DESC,
-            limit=PAGE,
-        )
-        dead = [run for run in others if run.id != mine.id]
-        for run in dead:
-            message = f"The process died: {mine.name} holds the lock of this run's corpus."
-            client.set_flow_run_state(run.id, Crashed(message=message), force=True)
-        client.update_flow_run(mine.id, tags=sorted({*mine.tags, tag}))
-    return [run.name for run in dead]
+        for run, files in _dead(folder).items():
+            _bury(client, run, files)
+
+
+def _hold(folder: Path, run: UUID) -> None:
+    """Lock a new file, then give it the name that others look for: nobody sees it unlocked while we live."""
+    name = f"{run}.{uuid.uuid4().hex}"
+    file = (folder / f".{name}").open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    os.rename(file.name, folder / name)
+    _held.append(file)
+
+
+def _dead(folder: Path) -> dict[UUID, list[Path]]:
+    """Runs no process of which lives, with their files. (A run that is started again has one file more.)"""
+    files: dict[UUID, list[Path]] = defaultdict(list)
+    for path in folder.glob("[!.]*.*"):
+        files[UUID(path.name.partition(".")[0])].append(path)
+    return {run: paths for run, paths in files.items() if all(_free(path) for path in paths)}
+
+
+def _free(path: Path) -> bool:
+    """Whether nobody holds this lock, as far as we may know."""
+    try:
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _bury(client: SyncPrefectClient, run: UUID, files: list[Path]) -> None:
+    """Mark a run whose process is gone as Crashed if it does not say itself how it ended; remove its locks."""
+    try:
+        found = client.read_flow_run(run)
+    except ObjectNotFound:
+        return  # A run of another server, which has to be told by a run there.
+    if found.state is not None and found.state.type in UNFINISHED:
+        message = "The process died: the lock that it held in its folder of corpora is free."
+        client.set_flow_run_state(run, Crashed(message=message), force=True)
+        get_run_logger().warning("Run %s died without a word; now marked as Crashed.", found.name)
+    for path in files:
+        path.unlink(missing_ok=True)
