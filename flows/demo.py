@@ -173,10 +173,12 @@ def demo(out: Path = Path("runs/demo"), scenes: int = 8000, seed: int = 0) -> No
     """From nothing to a trained, measured tiny Janus. Run it again after an interruption: it goes on.
 
     Args:
-        out: Folder for everything.
-        scenes: Size of the built-in world.
-        seed: Seed of the world.
+        out: Folder for everything: world, models, corpora, logs and report.html.
+        scenes: Training scenes of the built-in world, roughly; the steps of training stay the same.
+        seed: Seed of the world and of the base models.
     """
+    if scenes < 1:
+        raise cli.UserError(f"--scenes {scenes}: expected at least 1")
     console = cli.console()
     steps = plan(out, scenes, seed)
     screen = Screen(console, [step.title for step in steps])

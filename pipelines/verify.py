@@ -100,11 +100,13 @@ def _counts(layer: str, table: pa.Table) -> dict[str, int]:
 def verify(corpus: str | Path) -> Report:
     """Check every snapshot and every committed shard of a corpus folder.
 
-    Raises FileNotFoundError if there is no such folder.
+    Raises FileNotFoundError if there is no such folder, or nothing of a corpus in it.
     """
     folder = Path(corpus)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such corpus folder")
+    if not any((folder / name).is_dir() for name in (*LAYERS, "snapshots")):
+        raise FileNotFoundError(f"{folder}: no corpus in this folder (is it one further down?)")
     shards = _Corpus(folder)
     differences: list[str] = []
     for path in _paths(folder):
@@ -190,10 +192,10 @@ def _check_entry(entry: SnapshotShard, shards: _Corpus) -> Iterator[str]:
 
 @dataclass
 class Command:
-    """Hash every shard of a corpus and check every count."""
+    """Hash every shard of a corpus and check every count; one line per difference, and exit code 1 if there is any."""
 
     corpus: tyro.conf.Positional[Path]
-    """Corpus folder."""
+    """Folder of one corpus, the one that holds LATEST."""
 
 
 def main() -> int:

@@ -34,6 +34,11 @@ def dialogue(scene: Scene, dice: Dice, turns: int) -> list[Question]:
     return list(asked.values())
 
 
+def talk(scene: Scene, dice: Dice, turns: int) -> list[Question]:
+    """A `dialogue` with one question at least: of one scene in 2,500 the dice let every question fall out."""
+    return dialogue(scene, dice, turns) or [exists(scene, dice)]
+
+
 def exists(scene: Scene, dice: Dice) -> Question:
     """ "is there a red circle?", yes and no equally often; some "no" mix the attributes of objects present."""
     if dice.chance(0.5):

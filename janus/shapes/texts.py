@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from janus.shapes.dice import Dice
 from janus.shapes.language import dense_caption, listing
-from janus.shapes.questions import Question, dialogue
+from janus.shapes.questions import Question, dialogue, talk
 from janus.shapes.scene import Scene
 
 QUESTIONS = 4
@@ -19,5 +19,5 @@ def document(scene: Scene, dice: Dice) -> str:
 
 def conversation(scene: Scene, dice: Dice) -> list[Question]:
     """Questions about a scene that the first of them describes in words."""
-    first, *others = dialogue(scene, dice, QUESTIONS)
+    first, *others = talk(scene, dice, QUESTIONS)
     return [Question(f"{listing(scene)}. {first.text}", first.answer, first.options), *others]

@@ -29,7 +29,7 @@ from janus.shapes import heldout
 from janus.shapes.dice import Dice
 from janus.shapes.draw import draw
 from janus.shapes.language import caption, class_name, dense_caption
-from janus.shapes.questions import Question, dialogue
+from janus.shapes.questions import Question, talk
 from janus.shapes.scene import PAIRS, Scene, make_scene
 from janus.shapes.texts import conversation, document
 from schemas.digest import digest, file_sha256
@@ -202,7 +202,7 @@ class _Writer:
         for row, scene, dice in self._rows("instruct"):
             name = f"images/{row:06d}.jpg"
             self._file(f"instruct/{name}", jpeg(scene))
-            records.append({"id": f"{row:06d}", "image": name, "conversations": _llava(dialogue(scene, dice, TURNS))})
+            records.append({"id": f"{row:06d}", "image": name, "conversations": _llava(talk(scene, dice, TURNS))})
         self._file("instruct/instruct.json", json.dumps(records, indent=1).encode())
 
     def _interleaved(self) -> None:

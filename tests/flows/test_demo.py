@@ -68,3 +68,9 @@ def test_the_results_table_shows_every_number_beside_the_untrained_models() -> N
     ]
     assert columns[1] == ["0.900", "0.800", "0.700", "0.600", "0.500", "0.400", "0.990"]
     assert columns[2][:-1] == columns[1][:-1]
+
+
+def test_a_world_without_scenes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(cli.UserError, match="--scenes 0: expected at least 1"):
+        demo.demo(tmp_path / "demo", scenes=0)
+    assert list(tmp_path.iterdir()) == []

@@ -139,3 +139,10 @@ def test_the_command_exits_1_with_a_line_per_difference(corpus: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == len(verify(corpus).differences) + 1
     assert lines[-1].endswith("differences")
+
+
+@pytest.mark.parametrize(("folder", "says"), [("nowhere", "no such corpus folder"), (".", "no corpus in this folder")])
+def test_what_is_no_corpus_is_not_called_well(tmp_path: Path, folder: str, says: str) -> None:
+    (tmp_path / "corpus" / "raw").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=says):
+        verify(tmp_path / folder)

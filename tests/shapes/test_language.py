@@ -11,7 +11,7 @@ from janus.shapes.check import Seen, verdict
 from janus.shapes.dice import Dice
 from janus.shapes.questions import LETTERS
 from janus.shapes.scene import COLORS, HELD_OUT_PAIRS, SHAPES, Scene, make_scene
-from janus.shapes.texts import conversation, document
+from janus.shapes.texts import QUESTIONS, conversation, document
 from janus.shapes.words import NUMBERS, plural, relations
 
 COUNT = 300
@@ -60,6 +60,17 @@ def test_dense_captions_list_every_object_at_its_place() -> None:
         *listed, ground = listing.split(", ")
         assert listed == [f"{o.cell} {o.size} {o.color} {o.shape}" for o in scene.objects]
         assert ground == f"{scene.ground} ground"
+
+
+@pytest.mark.parametrize(("seed", "index"), [(-1, 118), (2, 399)])
+def test_a_conversation_has_a_question_whatever_the_dice_say(seed: int, index: int) -> None:
+    """Scenes of the base models' conversations for which every try of `dialogue` comes to nothing."""
+    scene = make_scene(seed, "train", 3 * (1 << 40) + index)
+    dice = ("base conversation", seed, index)
+    assert questions.dialogue(scene, Dice(*dice), QUESTIONS) == []
+    (question,) = conversation(scene, Dice(*dice))
+    assert question.answer in ("yes", "no")
+    assert question.text.startswith(language.listing(scene))
 
 
 def _sentences(text: str) -> set[str]:
