@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.zombies import RUNS
 from schemas.manifest import load_snapshot
 
 pytestmark = pytest.mark.slow
@@ -30,11 +32,11 @@ def prefect(*arguments: str, env: dict[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, env: dict[str, str], log: Path) -> Iterator[None]:
+def running(*arguments: str, env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("w") as output:
         process = subprocess.Popen([PREFECT, *arguments], cwd=ROOT, env=env, stdout=output, stderr=output)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -44,7 +46,7 @@ def running(*arguments: str, env: dict[str, str], log: Path) -> Iterator[None]:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A server on a free port and a worker, with our deployments; yields the environment to use them in."""
+    """A server on a free port with our deployments; yields the environment to use them in."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -66,17 +68,25 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
             time.sleep(0.5)
         prefect("work-pool", "create", "local", "--type", "process", env=env)
         prefect("--no-prompt", "deploy", "--all", env=env)
-        with running("worker", "start", "--pool", "local", env=env, log=tmp_path / "worker.log"):
-            yield env
+        yield env
+
+
+def worker(environment: dict[str, str], tmp_path: Path) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    return running("worker", "start", "--pool", "local", env=environment, log=tmp_path / "worker.log")
+
+
+def options(*specific: str, photos: Path, tiny_janus: Path, tmp_path: Path) -> list[str]:
+    variables = json.dumps({"photos": str(photos), "janus": str(tiny_janus)})
+    parameters = [*specific, f"out={tmp_path / 'corpora'}", f"variables={variables}", "serve={}"]
+    return [word for one in parameters for word in ("--param", one)]
 
 
 def test_the_bare_name_runs_the_deployment(
     environment: dict[str, str], spec: Path, photos: Path, tiny_janus: Path, tmp_path: Path
 ) -> None:
-    variables = json.dumps({"photos": str(photos), "janus": str(tiny_janus)})
-    parameters = [f"spec={spec}", f"out={tmp_path / 'corpora'}", f"variables={variables}", "serve={}"]
-    options = [word for one in parameters for word in ("--param", one)]
-    prefect("deployment", "run", "build-stage2-corpus", "--watch", *options, env=environment)
+    words = options(f"spec={spec}", photos=photos, tiny_janus=tiny_janus, tmp_path=tmp_path)
+    with worker(environment, tmp_path):
+        prefect("deployment", "run", "build-stage2-corpus", "--watch", *words, env=environment)
     assert load_snapshot(tmp_path / "corpora" / "photos").rows() == 10
 
     listed = json.loads(prefect("deployment", "ls", "--output", "json", env=environment))
@@ -87,3 +97,31 @@ def test_the_bare_name_runs_the_deployment(
         "refresh-corpora",
     ]
     assert "0 3 * * *" in prefect("deployment", "inspect", "refresh-corpora", env=environment)
+
+
+def test_a_refresh_killed_with_its_worker_does_not_hold_up_the_next(
+    environment: dict[str, str], spec: Path, photos: Path, tiny_janus: Path, tmp_path: Path
+) -> None:
+    """A build by hand marks it as Crashed, which frees its place; without one Prefect does after five minutes."""
+    common = {"photos": photos, "tiny_janus": tiny_janus, "tmp_path": tmp_path}
+    refresh = ("deployment", "run", "refresh-corpora", *options(f"specs={json.dumps([str(spec)])}", **common))
+    with worker(environment, tmp_path) as first:
+        prefect(*refresh, env=environment)
+        deadline = time.monotonic() + 300
+        while len(list((tmp_path / "corpora" / RUNS).glob("[!.]*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)  # the refresh and its first build
+        children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+        for pid in [first.pid, *map(int, children)]:
+            os.kill(pid, signal.SIGKILL)
+    assert states(environment) == ["Running", "Running"]
+    with worker(environment, tmp_path):
+        build = ("deployment", "run", "build-stage2-corpus", "--watch", *options(f"spec={spec}", **common))
+        prefect(*build, env=environment)
+        assert states(environment) == ["Completed", "Crashed", "Crashed"]
+        prefect(*refresh, "--watch", env=environment)
+    assert states(environment) == ["Completed", "Completed", "Completed", "Crashed", "Crashed"]
+
+
+def states(environment: dict[str, str]) -> list[str]:
+    listed = json.loads(prefect("flow-run", "ls", "--output", "json", env=environment))
+    return sorted(run["state"]["name"] for run in listed)
