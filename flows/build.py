@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
 from prefect import Flow, Task, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -137,7 +138,7 @@ def refresh_corpora(
     variables: dict[str, str] | None = None,
     operations: Operations | None = None,
     serve: dict[str, str] | None = None,
-    keep_last: int = 5,
+    keep_last: Annotated[int, pydantic.Field(ge=1)] = 5,
 ) -> list[str]:
     """Refresh corpora one after the other, each as a run of its own flow; returns the names of their snapshots.
 

@@ -9,6 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ParameterTypeError
 
 from flows.build import build_stage1_corpus, build_stage2_corpus, refresh_corpora
 from pipelines import build as pipelines_build
@@ -103,6 +104,13 @@ def test_refresh_processes_new_rows_only_and_keeps_the_newest_snapshots(
     kept = sorted(path.stem for path in (corpus / "snapshots").glob("*.json"))
     assert kept == sorted(names)
     assert first not in kept
+
+
+def test_refresh_keeps_at_least_one_snapshot(arguments: dict[str, Any]) -> None:
+    """Refused when it starts, not when a new snapshot is out and old ones are to be deleted."""
+    with pytest.raises(ParameterTypeError, match="keep_last: Input should be greater than or equal to 1"):
+        refresh_corpora([arguments["spec"]], arguments["out"], arguments["variables"], keep_last=0)
+    assert not Path(arguments["out"]).exists()
 
 
 def test_refresh_goes_on_after_a_corpus_that_fails(arguments: dict[str, Any], tmp_path: Path) -> None:
