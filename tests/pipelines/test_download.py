@@ -258,7 +258,9 @@ def test_memory_is_bounded_by_bytes_and_not_by_rows(model: Path, tmp_path: Path)
     finally:
         server.stop()
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.splitlines()[-1]) < 600  # 256 ahead, 64 under way, 64 gathered and as much as a batch
+    # 256 ahead, twice 32 under way, 64 gathered and copied into a batch whose buffer doubles as it grows. Holding all
+    # rows, as 256 of them fit, would take 800 and the batches.
+    assert int(done.stdout.splitlines()[-1]) < 720
 
 
 def test_only_transient_failures_are_tried_again_and_only_if_asked(
