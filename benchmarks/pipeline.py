@@ -180,21 +180,26 @@ def child(side: str, files: list[Path], model: Path, port: int, images: int) -> 
         job = {"side": side, "folder": folder, "files": [str(f) for f in files], "model": str(model), "port": port}
         command = [sys.executable, "-m", "benchmarks.pipeline", "--child", json.dumps({**job, "images": images})]
         environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+        assert process.stdout is not None
+        output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{side} failed with status {status}; run it by hand: {command}")
-    return {"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss / 1024}
+    return {"cpu": usage.ru_utime + usage.ru_stime, "peak": float(output.split()[-1])}
 
 
 def run_child(job: dict[str, Any]) -> None:
-    """The process that `child` starts."""
+    """The process that `child` starts. Its last word is its peak memory in MiB."""
+    from tests.memory import peak
+
     files = [Path(file) for file in job["files"]]
     if job["side"] == "ceiling":
         ceiling(files, job["images"])
     else:
         side = ours if job["side"] == "ours" else img2dataset
         side(Path(job["folder"]), Path(job["model"]), job["port"], job["images"])
+    print(peak())
 
 
 def compare(files: list[Path], model: Path, port: int, images: int, rounds: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,9 @@ import sys
 from pathlib import Path
 from pipelines.build import build
 from schemas.spec import CorpusSpec, Operations
+from tests.memory import peak
 snapshot = build(CorpusSpec.model_validate_json(Path(sys.argv[1]).read_text()), sys.argv[2], Operations())
-print(snapshot.rows())
+print(snapshot.rows(), peak())
 """
 
 
@@ -31,12 +31,10 @@ def peak_of_build(model: Path, folder: Path, rows: int) -> int:
     settings = spec(model, [folder_source(photos)], shard_rows=512, dedup=off)
     (folder / "spec.json").write_text(settings.model_dump_json())
     command = [sys.executable, "-c", BUILD, str(folder / "spec.json"), str(folder / "c")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert (status, output) == (0, f"{rows}\n")
-    return usage.ru_maxrss // 1024
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
+    built, peak = map(int, output.split())
+    assert built == rows
+    return peak
 
 
 @pytest.mark.slow
