@@ -13,11 +13,12 @@ import argparse
 import copy
 import statistics
 from dataclasses import replace
+from datetime import date
 
 import torch
-from transformers import JanusConfig, JanusForConditionalGeneration, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig
+from transformers import JanusForConditionalGeneration
 
-from benchmarks.training import IMAGE, Measured, Text, hardware, make_step, run_hugging_face, run_ours
+from benchmarks.training import Measured, Text, hardware, make_step, plain_config, run_hugging_face, run_ours
 from janus.model.parts import build
 from janus.train.presets import recipe
 from janus.train.recipe import Optimizer, Parallel
@@ -27,26 +28,6 @@ WORDS = {"understanding": Text(8, 48), "text": Text(8, 120)}
 """Questions and answers, and short texts: lengths as in the tiny preset's world."""
 RATIO = (2, 3, 0)
 """Stage 2 without generation, for which `Trainer` has no loss."""
-
-
-def tiny_config() -> JanusConfig:
-    """The tiny preset's LLM and encoder. The VQ tokenizer is HF's smallest: training does not run it."""
-    return JanusConfig(
-        text_config=LlamaConfig(
-            vocab_size=512, hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=3,
-            num_key_value_heads=3, max_position_embeddings=1024, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-        ),
-        vision_config=JanusVisionConfig(
-            hidden_size=128, num_hidden_layers=3, num_attention_heads=2, mlp_ratio=2.0, image_size=64, patch_size=16,
-            projection_dim=192, num_image_tokens=16,
-        ),
-        vq_config=JanusVQVAEConfig(
-            embed_dim=8, num_embeddings=512, latent_channels=32, base_channels=32, num_res_blocks=1,
-            projection_dim=192, image_token_embed_dim=192,
-        ),
-        image_token_id=IMAGE,
-        tie_word_embeddings=False,
-    )  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     warm_up = min(3, options.steps - 1)
 
-    config = tiny_config()
+    config = plain_config("tiny")
     torch.manual_seed(0)
     start = build(config).float()
     tiny = recipe("tiny", 2)
@@ -75,11 +56,11 @@ def main(arguments: list[str] | None = None) -> None:
     runs: dict[str, list[Measured]] = {"janus.train": [], "transformers.Trainer": []}
     for _ in range(options.rounds):
         runs["janus.train"].append(run_ours(copy.deepcopy(start), steps, settings, alone, warm_up=warm_up))
-        theirs = JanusForConditionalGeneration(copy.deepcopy(config))
+        theirs = JanusForConditionalGeneration(plain_config("tiny"))
         theirs.load_state_dict(start.state_dict())
-        measured = run_hugging_face(theirs, steps, settings, alone.device, warm_up=warm_up, bf16=False)
+        measured = run_hugging_face(theirs, steps, settings, alone.device, warm_up=warm_up)
         runs["transformers.Trainer"].append(measured)
-    print(hardware(alone.device))
+    print(f"{date.today()}: {hardware(alone.device)}")
     print(f"{options.tokens} tokens a step, {measured.tokens:.0f} of them real")
     medians = []
     for name, found in runs.items():

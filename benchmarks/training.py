@@ -1,8 +1,8 @@
 """What benchmarks/train_cpu.py and train_gpu.py share: one set of documents, trained on by us and by HF `Trainer`.
 
-Both sides get the same documents per step, in memory: data loading is benchmarks/loader.py's subject. We lay them into
-packs; `Trainer` gets them the ordinary way, one row each, padded to the longest. `Trainer` has no image loss, so where
-both run, the mixture is understanding and text.
+Both sides get the same documents per optimiser step, in memory: data loading is benchmarks/loader.py's subject. We lay
+them into packs; `Trainer` gets them the ordinary way, one row each, padded to the longest of its forward pass.
+`Trainer` has no image loss, so where both run, the mixture is understanding and text.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import JanusConfig
+from transformers import JanusConfig, JanusVQVAEConfig
 
 from janus.data.pack import pack_stream
 from janus.model.network import Janus
+from janus.model.presets import find_preset, preset_config
 from janus.packed import TASK_IDS, PackedBatch
 from janus.train.flops import count_flops
 from janus.train.gradients import Clipper
@@ -31,6 +32,23 @@ from janus.train.step import LossModule, accumulate
 from janus.train.world import World
 
 PAD, BOS, EOS, BOI, EOI, IMAGE, FIRST_WORD = 0, 1, 2, 3, 4, 5, 6
+VOCABULARY = 512
+"""Least number of tokens, for presets whose vocabulary comes with a tokenizer."""
+
+
+def plain_config(preset: str) -> JanusConfig:
+    """The preset as both sides can build it, with the token ids of the documents below.
+
+    A VQ tokenizer that `transformers` lacks (tiny) is replaced by a small one of its own: training runs neither.
+    """
+    vq = find_preset(preset).vq
+    other = None
+    if "architecture" in vq:
+        other = JanusVQVAEConfig(
+            embed_dim=8, num_embeddings=vq["num_embeddings"], latent_channels=32, base_channels=32, num_res_blocks=1
+        )
+    ids = {"image_token_id": IMAGE, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
+    return preset_config(preset, tokenizer_size=VOCABULARY, vq=other, **ids)
 
 
 @dataclass(frozen=True)
@@ -154,6 +172,8 @@ class Measured:
     losses: list[float]
     tokens: float
     """Real tokens per step, padding of either kind left out."""
+    documents: float
+    """Per step."""
     flops: float = 0.0
     """Model FLOPs per step (`janus.train.flops`)."""
     peak_bytes: int = 0
@@ -162,6 +182,11 @@ class Measured:
     def steps_per_s(self) -> float:
         """Of wall time, by the median step."""
         return 1 / statistics.median(self.seconds)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Real tokens."""
+        return self.tokens * self.steps_per_s
 
     @property
     def steps_per_cpu_s(self) -> float:
@@ -194,9 +219,8 @@ def run_ours(
             cpu_seconds.append(time.process_time() - cpu_start)
             work += flops.step(batches)
         losses.append(float(done.sums.sum()) / sum(done.global_tokens))
-    kept = steps[warm_up:]
-    tokens = sum(len(document.ids) for documents in kept for document in documents) / len(kept)
-    return Measured(seconds, cpu_seconds, losses, tokens, work / len(kept), _peak(world.device))
+    flops_per_step = work / len(steps[warm_up:])
+    return Measured(seconds, cpu_seconds, losses, *_per_step(steps[warm_up:]), flops_per_step, _peak(world.device))
 
 
 def run_hugging_face(
@@ -206,12 +230,16 @@ def run_hugging_face(
     device: torch.device,
     *,
     warm_up: int,
-    bf16: bool,
+    rows: int | None = None,
 ) -> Measured:
-    """Train a `JanusForConditionalGeneration` on understanding and text with `transformers.Trainer`."""
+    """Train a `JanusForConditionalGeneration` on understanding and text with `transformers.Trainer`.
+
+    Args:
+        rows: most documents per forward pass, the rest of a step following by gradient accumulation; None for all.
+    """
     import tempfile
 
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     freeze(model, recipe.train)
     # Parts without a loss on this side; they would only be skipped.
@@ -232,11 +260,14 @@ def run_hugging_face(
             self.cpu_seconds.append(time.process_time() - self.cpu_start)
 
     clock = Clock()
+    passes = forward_passes(steps, rows)
+    batches = [batch for step in passes for batch in step]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             max_steps=len(steps),
             per_device_train_batch_size=1,
+            gradient_accumulation_steps=len(passes[0]),
             learning_rate=recipe.optimizer.lr,
             adam_beta1=recipe.optimizer.betas[0],
             adam_beta2=recipe.optimizer.betas[1],
@@ -244,42 +275,43 @@ def run_hugging_face(
             max_grad_norm=recipe.clip,
             lr_scheduler_type="constant",
             optim="adamw_torch_fused",
-            bf16=bf16,
+            bf16=recipe.precision != "fp32",
             logging_steps=1,
             save_strategy="no",
             report_to=[],
             use_cpu=device.type == "cpu",
             disable_tqdm=True,
-            dataloader_pin_memory=device.type == "cuda",
             remove_unused_columns=False,
         )
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=_Steps(steps),
-            data_collator=lambda rows: padded(rows[0]),
-            callbacks=[clock],
-        )
+        trainer = Trainer(model=model, args=arguments, train_dataset=batches, callbacks=[clock])
+        trainer.remove_callback(PrinterCallback)
+        # Trainer's own loader shuffles, and both sides must see the same steps.
         trainer.get_train_dataloader = lambda: torch.utils.data.DataLoader(  # type: ignore[method-assign]
-            _Steps(steps), batch_size=1, shuffle=False, collate_fn=lambda rows: padded(rows[0])
+            batches, batch_size=1, collate_fn=lambda chosen: padded(chosen[0]), pin_memory=device.type == "cuda"
         )
         _reset_peak(device)
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    kept = steps[warm_up:]
-    tokens = sum(len(document.ids) for documents in kept for document in documents) / len(kept)
-    return Measured(clock.seconds[warm_up:], clock.cpu_seconds[warm_up:], losses, tokens, peak_bytes=_peak(device))
+    seconds, cpu_seconds = clock.seconds[warm_up:], clock.cpu_seconds[warm_up:]
+    return Measured(seconds, cpu_seconds, losses, *_per_step(steps[warm_up:]), peak_bytes=_peak(device))
 
 
-class _Steps(torch.utils.data.Dataset):
-    def __init__(self, steps: Sequence[Sequence[Document]]) -> None:
-        self._steps = steps
+def _per_step(steps: Sequence[Sequence[Document]]) -> tuple[float, float]:
+    """Real tokens and documents of an average step."""
+    tokens = sum(len(document.ids) for documents in steps for document in documents)
+    return tokens / len(steps), sum(map(len, steps)) / len(steps)
 
-    def __len__(self) -> int:
-        return len(self._steps)
 
-    def __getitem__(self, number: int) -> Sequence[Document]:
-        return self._steps[number]
+def forward_passes(steps: Sequence[Sequence[Document]], rows: int | None) -> list[list[Sequence[Document]]]:
+    """Each step's documents in order, cut as evenly as can be into passes of at most `rows` documents.
+
+    Every step has as many passes as the step that needs most: `Trainer` accumulates over a fixed number.
+    """
+    count = 1 if rows is None else max(-(-len(documents) // rows) for documents in steps)
+    return [
+        [documents[len(documents) * k // count : len(documents) * (k + 1) // count] for k in range(count)]
+        for documents in steps
+    ]
 
 
 def padded(documents: Sequence[Document]) -> dict[str, torch.Tensor]:
