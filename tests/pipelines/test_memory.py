@@ -31,7 +31,9 @@ def peak_of_build(model: Path, folder: Path, rows: int) -> int:
     settings = spec(model, [folder_source(photos)], shard_rows=512, dedup=off)
     (folder / "spec.json").write_text(settings.model_dump_json())
     command = [sys.executable, "-c", BUILD, str(folder / "spec.json"), str(folder / "c")]
-    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
+    output = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2]
+    ).stdout
     built, peak = map(int, output.split())
     assert built == rows
     return peak
