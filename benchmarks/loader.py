@@ -9,7 +9,8 @@ labels and document lengths as well. The others are run with 0 and 2 workers. Tw
 second of wall time, the better of its runs, and samples per second of CPU time (all threads; without workers), which a
 busy machine hardly changes.
 
-The last lines are ours alone: step 1,000,000 of a mixture of a billion rows, looked up from nothing.
+The last lines are ours alone: step 1,000,000 of a mixture of a billion rows, looked up from nothing by row counts; and
+what the files add to that, which is the opening of nearly as many shards as a window has documents.
 Needs benchmarks/requirements-loader.txt. Results with hardware and date: benchmarks/loader.md.
 """
 
@@ -26,8 +27,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from janus.data.plan import Plan
 
 SIDE, CODES = 384, 576
 BATCH = 48
@@ -214,26 +219,66 @@ def timed(batches: Iterator[int], seconds: float) -> dict[str, float]:
     return {"startup": first - start, "wall": samples / (now - first), "cpu": samples / (time.process_time() - cpu)}
 
 
-def look_up_a_million() -> dict[str, float]:
-    """Seconds (wall, CPU) and peak memory to plan step 1,000,000 of a billion rows known by their counts only."""
+SHARD_ROWS = 2048
+"""Rows per shard, as `schemas.spec` has it by default."""
+
+
+def billion_rows() -> Plan:
+    """The plan of stage 2 over a billion rows known by their counts only."""
     from janus.data.config import DataConfig
     from janus.data.plan import Phase, Plan
     from tests.data.synthetic import Counted
 
-    start, cpu = time.perf_counter(), time.process_time()
     pools = {
         "understanding": Counted("understanding", 300_000_000, 600, 900),
         "text": Counted("text", 200_000_000, 50, 1500),
         "generation": Counted("generation", 500_000_000, 590, 780),
     }
-    plan = Plan([Phase(0, None, pools)], DataConfig(ratio=(2, 3, 5), sequences=512))
-    packs = plan.step(1_000_000)
+    return Plan([Phase(0, None, pools)], DataConfig(ratio=(2, 3, 5), sequences=512))
+
+
+def look_up_a_million() -> dict[str, float]:
+    """Seconds (wall, CPU) and peak memory to plan step 1,000,000 of a billion rows known by their counts only."""
+    start, cpu = time.perf_counter(), time.process_time()
+    packs = billion_rows().step(1_000_000)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     fill = sum(draw.length for pack in packs for draw in pack) / (512 * 4096)
     # Not ru_maxrss: a child starts with its parent's.
     status = Path("/proc/self/status").read_text()
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
     return {"wall": seconds, "cpu": cpu, "peak_mib": peak, "fill": fill}
+
+
+def price_of_a_window() -> dict[str, float]:
+    """Shards that a window over a billion rows touches, its steps, and CPU seconds to open and index a warm shard."""
+    from janus.data.shards import Shard
+    from schemas.manifest import Fingerprints
+    from tests.data.make import corpus_of
+
+    plan = billion_rows()
+    steps = plan.forecasts[0].window_steps
+    draws = [draw for step in range(steps) for pack in plan.step(step) for draw in pack]
+    touched = len({(draw.pool, draw.row // SHARD_ROWS) for draw in draws})
+
+    made_with = Fingerprints(
+        tokenizer="", image_processor="", vq="", image_size=SIDE, understanding_tokens=CODES, generation_tokens=CODES,
+        codebook_size=16384, pixels="jpeg",
+    )  # fmt: skip
+    rows = []
+    for number, sample in enumerate(make_samples([np.zeros((SIDE, SIDE, 3), np.uint8)], SHARD_ROWS)):
+        ids = np.frombuffer(sample["generation"], np.int32)
+        row = {"uid": number.to_bytes(16, "little"), "input_ids": ids, "loss_mask": ids == 5, "short_ids": ids}
+        codes = np.frombuffer(sample["codes"], np.uint16)
+        rows.append(row | {"codes": codes, "pixels": None, "length": len(ids), "short_length": len(ids)})
+    with tempfile.TemporaryDirectory() as folder:
+        snapshot = corpus_of(Path(folder), {("made", "generation", ""): rows}, made_with, shard_rows=SHARD_ROWS)
+        path = Path(folder) / snapshot.shards[0].path
+        times = []
+        for _ in range(101):
+            start = time.process_time()
+            Shard(path, SHARD_ROWS).index()
+            times.append(time.process_time() - start)
+    return {"shards": touched, "documents": len(draws), "steps": steps, "cpu": statistics.median(times)}
 
 
 def child(*arguments: object) -> dict:
@@ -258,6 +303,8 @@ def main() -> None:
         side, *rest = options.child
         if side == "million":
             print(json.dumps(look_up_a_million()))
+        elif side == "window":
+            print(json.dumps(price_of_a_window()))
         else:
             root, seconds = rest
             print(json.dumps(measure(side, Path(root), VARIANTS[side], float(seconds))), flush=True)
@@ -276,6 +323,12 @@ def main() -> None:
     print(
         f"\nstep 1,000,000 of 1e9 rows from nothing: {median['wall']:.2f} s ({median['cpu']:.2f} s of CPU), peak "
         f"memory of the process {median['peak_mib']:.0f} MiB, fill {median['fill']:.1%}"
+    )
+    window = child("window")
+    print(
+        f"a window of it: {window['steps']} steps, {window['documents']:,} documents in {window['shards']:,} shards of "
+        f"{SHARD_ROWS:,} rows; {window['cpu'] * 1e3:.2f} ms of CPU to open and index a warm one, "
+        f"{window['cpu'] * window['shards']:.0f} s for all"
     )
 
 
