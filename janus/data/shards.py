@@ -7,7 +7,8 @@ and uid) is copied per shard, 16 bytes a row; tokens, codes and pixels are views
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +18,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.digest import file_sha256
-from schemas.layers import check_layer
+from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
 from schemas.sample import UID_BYTES
 
+PLANNED = ("uid", "length", "short_length")
+"""Columns that planning needs."""
 OPEN_SHARDS = 512
 """Shards kept mapped at a time (each holds a file descriptor; a common limit is 1,024)."""
 INDEXED_SHARDS = 4096
@@ -62,35 +65,44 @@ class RowIndex:
 
 
 class Shard:
-    """One memory-mapped train shard. Raises ValueError or FileNotFoundError with one line unless it is as promised."""
+    """One memory-mapped train shard.
+
+    Opening it reads what planning needs of its rows, `index`. The other columns come one record batch at a time, when a
+    row is asked for: a step of a large, shuffled corpus takes one row from each of many shards.
+
+    Raises ValueError or FileNotFoundError with one line unless the file is as promised.
+    """
 
     def __init__(self, path: Path, rows: int) -> None:
         self.path = path
-        try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            table.validate(full=True)  # offsets of a damaged file must not lead outside the mapping
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path}: shard of the snapshot is missing; restore it or build again") from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{path}: not a readable Arrow file ({error}); restore it or build again") from None
-        check_layer(table.schema, "train", str(path))
+        with self._readable():
+            file = pa.memory_map(str(path))
+            self._reader = pa.ipc.open_file(file)
+        check_layer(self._reader.schema, "train", str(path))
+        with self._readable():
+            planned = [TRAIN.get_field_index(name) for name in PLANNED]
+            table = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=planned)).read_all()
+            table.validate(full=True)
         if table.num_rows != rows:
             raise ValueError(f"{path}: {table.num_rows} rows where the snapshot says {rows}; restore it or build again")
-        self._batches = [_Batch(batch) for batch in table.to_batches()]
-        self._starts = np.cumsum([0, *(len(batch.length) for batch in self._batches)])
-
-    def index(self) -> RowIndex:
-        """Lengths and identities of all rows, copied."""
-        uids = np.concatenate([batch.uid for batch in self._batches])
-        return RowIndex(
-            length=np.concatenate([batch.length for batch in self._batches]),
-            short_length=np.concatenate([batch.short_length for batch in self._batches]),
-            identity=uids.view("<u8")[:, 0].astype(np.uint64),
+        uid = _joined(table.column("uid"), f"V{UID_BYTES}")
+        self.index = RowIndex(
+            length=_joined(table.column("length"), np.int32),
+            short_length=_joined(table.column("short_length"), np.int32),
+            identity=uid.view("<u8")[::2].astype(np.uint64),
         )
+        """Lengths and identities of all rows, copied."""
+        self._starts = np.cumsum([0, *map(len, table.column("length").chunks)])
+        self._batches: dict[int, _Batch] = {}
 
     def row(self, number: int) -> Row:
-        """Row `number` of the shard."""
+        """Row `number` of the shard. Raises ValueError with one line if its record batch is damaged."""
         place = int(np.searchsorted(self._starts, number, side="right")) - 1
+        if place not in self._batches:
+            with self._readable():
+                record = self._reader.get_batch(place)
+                record.validate(full=True)  # offsets of a damaged file must not lead outside the mapping
+            self._batches[place] = _Batch(record)
         batch, place = self._batches[place], number - int(self._starts[place])
         short_ids = batch.short_ids.get(place)
         return Row(
@@ -104,6 +116,18 @@ class Shard:
             pixels=batch.pixels.get(place),
         )
 
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """One line that names the file for whatever Arrow finds wrong with it."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{self.path}: shard of the snapshot is missing; restore it or build again"
+            ) from None
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(f"{self.path}: not a readable Arrow file ({error}); restore it or build again") from None
+
 
 class _Batch:
     """The columns of one record batch as NumPy views.
@@ -113,10 +137,7 @@ class _Batch:
     """
 
     def __init__(self, batch: pa.RecordBatch) -> None:
-        rows = batch.num_rows
-        self.uid = _view(batch.column("uid").buffers()[1], np.uint8).reshape(-1, UID_BYTES)[:rows]
-        self.length = _view(batch.column("length").buffers()[1], np.int32)[:rows]
-        self.short_length = _view(batch.column("short_length").buffers()[1], np.int32)[:rows]
+        self.uid = _values(batch.column("uid"), f"V{UID_BYTES}")
         self.input_ids = _Lists(batch.column("input_ids"), np.int32)
         self.short_ids = _Lists(batch.column("short_ids"), np.int32)
         self.codes = _Lists(batch.column("codes"), np.uint16)
@@ -164,6 +185,16 @@ class _ByteLists:
         return [self._values[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
+def _joined(column: pa.ChunkedArray, dtype: npt.DTypeLike) -> npt.NDArray:
+    """A column of all record batches, copied: a view would keep the file open."""
+    return _values(column.combine_chunks(), dtype).copy()
+
+
+def _values(array: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray:
+    """A column of fixed-size values without nulls."""
+    return _view(array.buffers()[1], dtype)[: len(array)]
+
+
 def _view(buffer: pa.Buffer | None, dtype: npt.DTypeLike) -> npt.NDArray:
     return np.empty(0, dtype) if buffer is None or buffer.size == 0 else np.frombuffer(buffer, dtype)
 
@@ -184,7 +215,7 @@ class Pool:
 
         @lru_cache(INDEXED_SHARDS)
         def index_shard(number: int) -> RowIndex:
-            return open_shard(number).index()
+            return open_shard(number).index
 
         self._open, self._index = open_shard, index_shard
 

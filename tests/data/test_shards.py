@@ -79,6 +79,20 @@ def test_tokens_codes_and_pixels_are_views_into_the_map(corpus: tuple[Path, Snap
     assert not rows[0].input_ids.flags.writeable
 
 
+@pytest.mark.parametrize("batch_rows", [64, 1000])
+def test_an_index_does_not_keep_its_file_mapped(tmp_path: Path, batch_rows: int) -> None:
+    """Thousands are kept, and each mapping would hold a file descriptor."""
+    path = tmp_path / "x.arrow"
+    write_shard(path, [make_row(MadeSource("a", "text", 1), number) for number in range(100)], batch_rows=batch_rows)
+    shard = Shard(path, 100)
+    shard.row(70)
+    assert str(path) in Path("/proc/self/maps").read_text()
+    index = shard.index
+    del shard
+    assert str(path) not in Path("/proc/self/maps").read_text()
+    assert len(index.length) == len(index.identity) == 100
+
+
 def test_pool_is_freed_without_the_cycle_collector(corpus: tuple[Path, Snapshot]) -> None:
     folder, snapshot = corpus
     pool = Pool("t", folder, [shard for shard in snapshot.shards if shard.task == "text"])
@@ -165,8 +179,9 @@ def test_offsets_that_lead_outside_are_refused(tmp_path: Path) -> None:
     assert data.count(ends.tobytes()) >= 1
     ends[-1] += 1_000_000
     path.write_bytes(data.replace(ends[:-1].tobytes() + (ends[-1] - 1_000_000).tobytes(), ends.tobytes()))
-    with pytest.raises(ValueError, match="not a readable Arrow file"):
-        Shard(path, 4)
+    with pytest.raises(ValueError, match="not a readable Arrow file") as error:
+        Shard(path, 4).row(0)
+    assert one_line(error, path)
 
 
 @pytest.mark.parametrize(
