@@ -38,7 +38,7 @@ def document(row: Row, draw: Draw, tokens: TokenIds, made_with: Fingerprints) ->
         raise row.damaged(f"{len(input_ids)} tokens, its length column says {draw.length}")
     if input_ids[0] != tokens.bos:
         raise row.damaged(f"first token is {input_ids[0]}, expected BOS ({tokens.bos})")
-    if input_ids.min() < 0 or input_ids.max() >= tokens.vocabulary:
+    if input_ids.view(np.uint32).max() >= tokens.vocabulary:  # negative ids are the largest of all
         wrong = input_ids[(input_ids < 0) | (input_ids >= tokens.vocabulary)][0]
         raise row.damaged(f"token id {wrong} in a vocabulary of {tokens.vocabulary}")
     if len(row.loss_mask) != len(row.input_ids):

@@ -6,11 +6,12 @@ and uid) is copied per shard, 16 bytes a row; tokens, codes and pixels are views
 
 from __future__ import annotations
 
-import itertools
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -92,18 +93,18 @@ class Shard:
             identity=uid.view("<u8")[::2].astype(np.uint64),
         )
         """Lengths and identities of all rows, copied."""
-        self._starts = np.cumsum([0, *map(len, table.column("length").chunks)])
+        self._starts = list(accumulate(map(len, table.column("length").chunks), initial=0))
         self._batches: dict[int, _Batch] = {}
 
     def row(self, number: int) -> Row:
         """Row `number` of the shard. Raises ValueError with one line if its record batch is damaged."""
-        place = int(np.searchsorted(self._starts, number, side="right")) - 1
+        place = bisect_right(self._starts, number) - 1
         if place not in self._batches:
             with self._readable():
                 record = self._reader.get_batch(place)
                 record.validate(full=True)  # offsets of a damaged file must not lead outside the mapping
             self._batches[place] = _Batch(record)
-        batch, place = self._batches[place], number - int(self._starts[place])
+        batch, place = self._batches[place], number - self._starts[place]
         short_ids = batch.short_ids.get(place)
         return Row(
             path=self.path,
@@ -182,7 +183,7 @@ class _ByteLists:
 
     def get(self, row: int) -> list[npt.NDArray[np.uint8]]:
         bounds = self._inner[self._offsets[row] : self._offsets[row + 1] + 1].tolist()
-        return [self._values[start:stop] for start, stop in itertools.pairwise(bounds)]
+        return [self._values[start:stop] for start, stop in pairwise(bounds)]
 
 
 def _joined(column: pa.ChunkedArray, dtype: npt.DTypeLike) -> npt.NDArray:
@@ -206,7 +207,7 @@ class Pool:
         self.name = name
         self._corpus = corpus
         self._shards = filled = [shard for shard in shards if shard.rows]
-        self._starts = np.cumsum([0, *(shard.rows for shard in filled)])
+        self._starts = list(accumulate((shard.rows for shard in filled), initial=0))
 
         # Not methods: a cache that holds `self` is a cycle, and trainers switch the cycle collector off.
         @lru_cache(OPEN_SHARDS)
@@ -220,16 +221,17 @@ class Pool:
         self._open, self._index = open_shard, index_shard
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def row(self, number: int) -> Row:
         """Row `number` of the pool."""
-        shard, place = self._locate(np.asarray([number]))
-        return self._open(int(shard[0])).row(int(place[0]))
+        shard, place = self._locate(number)
+        return self._open(shard).row(place)
 
     def look_up(self, rows: npt.NDArray[np.int64]) -> RowIndex:
         """Lengths and identities of `rows`, in their order."""
-        shards, places = self._locate(rows)
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        places = rows - np.asarray(self._starts)[shards]
         length, short_length = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
         identity = np.empty(len(rows), np.uint64)
         by_shard = np.argsort(shards, kind="stable")
@@ -249,12 +251,13 @@ class Pool:
 
     def where(self, number: int) -> str:
         """Shard and row number of a row of the pool, for error messages."""
-        shard, place = self._locate(np.asarray([number]))
-        return f"{self._corpus / self._shards[int(shard[0])].path}: row {int(place[0])}"
+        shard, place = self._locate(number)
+        return f"{self._corpus / self._shards[shard].path}: row {place}"
 
-    def _locate(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        shards = np.searchsorted(self._starts, rows, side="right") - 1
-        return shards, rows - self._starts[shards]
+    def _locate(self, number: int) -> tuple[int, int]:
+        """Shard, and row of the shard, of a row of the pool."""
+        shard = bisect_right(self._starts, number) - 1
+        return shard, number - self._starts[shard]
 
 
 def check_files(corpus: Path, snapshot: Snapshot, *, verify: bool = False) -> None:
