@@ -10,15 +10,11 @@ import pytest
 import torch
 
 from benchmarks import pipeline_models
+from tests.pipelines.world import TOY_CLIP
 
 
 def test_rates_of_tiny_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-    }
-    (tmp_path / "toy-benchmark-clip.json").write_text(json.dumps(config))
+    (tmp_path / "toy-benchmark-clip.json").write_text(json.dumps(TOY_CLIP))
     open_clip.add_model_config(tmp_path / "toy-benchmark-clip.json")
     pipeline_models.main(["--preset", "tiny", "--scorer", "toy-benchmark-clip", "--images", "20", "--rounds", "1"])
     rows = [

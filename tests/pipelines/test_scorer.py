@@ -16,7 +16,7 @@ from pipelines.steps.device import Device
 from pipelines.steps.scorer import CaptionScorer, check, fingerprint
 from schemas.manifest import load_snapshot
 from schemas.spec import Operations, Scorer
-from tests.pipelines.world import folder_source, image_folder, picture, spec
+from tests.pipelines.world import TOY_CLIP, folder_source, image_folder, picture, spec
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     import open_clip
 
     folder = tmp_path_factory.mktemp("clip")
-    config = {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-    }
-    (folder / "toy-clip.json").write_text(json.dumps(config))
+    (folder / "toy-clip.json").write_text(json.dumps(TOY_CLIP))
     open_clip.add_model_config(folder / "toy-clip.json")
     torch.manual_seed(0)
     model = open_clip.create_model("toy-clip")

@@ -20,6 +20,12 @@ from janus.model.processor import SPECIAL_TOKENS, Processor
 from schemas.spec import CorpusSpec
 
 SIDE, GRID, CODES = 32, 4, 64
+TOY_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+"""A model config of open_clip."""
 
 
 def make_model(folder: Path, *, side: int = SIDE, grid: int = GRID) -> Path:
