@@ -1,13 +1,16 @@
 # Two commands do everything on a fresh machine with Python 3.11 and make:
 #   make demo    make test
-# Each sets up .venv first if it is missing or older than the lock file. uv installs in seconds; pip does where uv fails,
-# behind a proxy with a certificate of its own, say, which pip may know from the system's settings.
+# Each sets up .venv first if it is missing or older than the lock file.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO ?= runs/demo
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# uv installs in seconds; pip does where uv fails, behind a proxy with a certificate of its own, say, which pip may know
+# from the system's settings.
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || { echo "uv failed; trying pip, which takes minutes ..."; $(PIP) $(1); }
 # No telemetry and no look-ups by any library we start.
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -23,12 +26,10 @@ setup: $(READY) ## Make .venv with everything the lock file names (about half a 
 $(READY): requirements.lock pyproject.toml
 	@test -x "$(PYTHON)" || { echo "error: no python3.11 found; install it or give PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@test -x $(BIN)/uv || $(PIP) uv
 	@echo "Installing the locked packages into $(VENV) ..."
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock \
-		|| { echo "uv failed; trying pip, which takes minutes ..."; \
-		     $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(call install,--no-deps -r requirements.lock)
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(READY) ## From nothing to a trained, measured tiny Janus: corpus, three stages, report in runs/demo
@@ -46,7 +47,7 @@ lint: $(READY) ## Check style, types and formatting
 	@$(BIN)/mypy
 
 bench: $(READY) ## Run the benchmarks that need no GPU, photos or other loaders (benchmarks/README.md)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r benchmarks/requirements-train.txt
+	@$(call install,-r benchmarks/requirements-train.txt)
 	@$(BIN)/python -m benchmarks.train_cpu
 	@$(BIN)/python -m benchmarks.packed_attention
 	@$(BIN)/python -m benchmarks.generate --preset tiny

@@ -106,7 +106,7 @@ def load_reduced(data: bytes, *, max_pixels: int, at_least: int, mode: Literal["
 
 
 def _open_to_decode(data: bytes, max_pixels: int) -> tuple[Image.Image, int]:
-    """As `_open`, for decoding."""
+    """As `_open`, without files whose decoding could cost hours."""
     image, orientation = _open(data, max_pixels)
     if image.format == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
         raise ImageProblem(Outcome.BAD_IMAGE, f"JPEG of more than {MAX_SCANS} scans")

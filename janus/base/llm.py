@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from janus.base import data
 from janus.base.optimize import Optimizer
+from janus.data.batch import assemble
+from janus.data.config import TokenIds
+from janus.data.documents import Document
 from janus.data.pack import pack_stream
+from janus.data.shards import Row
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from janus.model.templates import Encoded, encode_sample
-from janus.packed import TASK_IDS, PackedBatch
+from schemas.manifest import Fingerprints
 from schemas.sample import Message
 
 STEPS = 100
@@ -33,15 +40,25 @@ def fit_llm(model: Janus, processor: Processor, seed: int, tick: Callable[[float
     model.requires_grad_(False)
     trained.requires_grad_(True)
     optimizer = Optimizer(trained, muon=0.01, adamw=3e-3, steps=STEPS, not_hidden=("text_head",))
-    for step in range(STEPS):
-        losses = model.packed_loss(_batch(packs[step * SEQUENCES : (step + 1) * SEQUENCES], processor))
-        loss = losses.sums.sum() / losses.counts.sum()
-        optimizer.step(loss)
-        tick(float(loss.detach()))
+    tokens = TokenIds(
+        processor.bos_id, processor.eos_id, processor.pad_id, processor.boi_id, processor.eoi_id, processor.image_id
+    )
+    made_with = Fingerprints(
+        tokenizer="", image_processor="", vq="", image_size=processor.image_size,
+        understanding_tokens=processor.understanding_tokens, generation_tokens=processor.generation_tokens,
+        codebook_size=model.config.vq_config.num_embeddings, pixels="raw",
+    )  # fmt: skip
+    with ThreadPoolExecutor(1) as decoders:
+        for step in range(STEPS):
+            some = packs[step * SEQUENCES : (step + 1) * SEQUENCES]
+            losses = model.packed_loss(assemble(some, SEQ_LEN, tokens, made_with, decoders))
+            loss = losses.sums.sum() / losses.counts.sum()
+            optimizer.step(loss)
+            tick(float(loss.detach()))
     model.requires_grad_(True)
 
 
-def _packs(processor: Processor, seed: int) -> list[list[Encoded]]:
+def _packs(processor: Processor, seed: int) -> list[list[Document]]:
     """Texts enough for all steps, four documents to a conversation."""
     texts = STEPS * SEQUENCES * SEQ_LEN // _MEAN_LENGTH
     samples = [("plain", [Message(role="document", text=text)]) for text in data.documents(seed, texts * 4 // 5)]
@@ -50,7 +67,7 @@ def _packs(processor: Processor, seed: int) -> list[list[Encoded]]:
         samples.append(("chat", list(chain.from_iterable(pairs))))
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
     rows = [
-        encode_sample(processor, task="text", template=template, messages=messages)
+        _document(encode_sample(processor, task="text", template=template, messages=messages))
         for template, messages in (samples[index] for index in order)
     ]
     plan = pack_stream([len(row.input_ids) for row in rows], SEQ_LEN)
@@ -59,37 +76,8 @@ def _packs(processor: Processor, seed: int) -> list[list[Encoded]]:
     return [[rows[index] for index in pack] for pack in plan]
 
 
-def _batch(packs: Sequence[Sequence[Encoded]], processor: Processor) -> PackedBatch:
-    """A batch of text alone."""
-    input_ids = torch.full((len(packs), SEQ_LEN), processor.pad_id)
-    position_ids = torch.empty_like(input_ids)
-    lengths: list[int] = []
-    labels: list[int] = []  # flat positions of the tokens to predict
-    for number, pack in enumerate(packs):
-        start = 0
-        for row in [*pack, None]:
-            length = SEQ_LEN - start if row is None else len(row.input_ids)
-            position_ids[number, start : start + length] = torch.arange(length)
-            lengths.append(length)
-            if row is not None:
-                input_ids[number, start : start + length] = torch.tensor(row.input_ids)
-                flat = number * SEQ_LEN + start
-                labels += [flat + place for place, is_label in enumerate(row.loss_mask) if is_label]
-            start += length
-    predicted = torch.tensor(labels)
-    nothing = torch.empty(0, dtype=torch.int64)
-    side = processor.image_size
-    return PackedBatch(
-        input_ids=input_ids,
-        position_ids=position_ids,
-        lengths=torch.tensor([length for length in lengths if length], dtype=torch.int32),
-        pixels=torch.empty(0, side, side, 3, dtype=torch.uint8),
-        pixel_positions=nothing,
-        codes=nothing.view(0, processor.generation_tokens),
-        code_positions=nothing,
-        text_label_positions=predicted - 1,
-        text_labels=input_ids.flatten()[predicted],
-        text_label_tasks=torch.full_like(predicted, TASK_IDS["text"]),
-        uids=[],
-        tasks=[],
-    )
+def _document(encoded: Encoded) -> Document:
+    """A text that is in no shard, as the loader makes them of rows."""
+    ids, mask = np.array(encoded.input_ids, np.int32), np.array(encoded.loss_mask)
+    row = Row(Path(), 0, b"", ids, mask, short_ids=None, codes=np.empty(0, np.uint16), pixels=[])
+    return Document(row, "text", ids, image_positions=np.empty(0, np.int64), label_positions=np.flatnonzero(mask))

@@ -207,7 +207,7 @@ class Pool:
         self.name = name
         self._corpus = corpus
         self._shards = filled = [shard for shard in shards if shard.rows]
-        self._starts = list(accumulate((shard.rows for shard in filled), initial=0))
+        self._starts = np.cumsum([0, *(shard.rows for shard in filled)])
 
         # Not methods: a cache that holds `self` is a cycle, and trainers switch the cycle collector off.
         @lru_cache(OPEN_SHARDS)
@@ -221,7 +221,7 @@ class Pool:
         self._open, self._index = open_shard, index_shard
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return int(self._starts[-1])
 
     def row(self, number: int) -> Row:
         """Row `number` of the pool."""
@@ -231,7 +231,7 @@ class Pool:
     def look_up(self, rows: npt.NDArray[np.int64]) -> RowIndex:
         """Lengths and identities of `rows`, in their order."""
         shards = np.searchsorted(self._starts, rows, side="right") - 1
-        places = rows - np.asarray(self._starts)[shards]
+        places = rows - self._starts[shards]
         length, short_length = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
         identity = np.empty(len(rows), np.uint64)
         by_shard = np.argsort(shards, kind="stable")
@@ -256,8 +256,8 @@ class Pool:
 
     def _locate(self, number: int) -> tuple[int, int]:
         """Shard, and row of the shard, of a row of the pool."""
-        shard = bisect_right(self._starts, number) - 1
-        return shard, number - self._starts[shard]
+        shard = int(self._starts.searchsorted(number, side="right")) - 1
+        return shard, number - int(self._starts[shard])
 
 
 def check_files(corpus: Path, snapshot: Snapshot, *, verify: bool = False) -> None:

@@ -397,65 +397,6 @@ def test_a_folder_holds_one_corpus(corpus: Path, sources: list[dict[str, Any]], 
         build(spec(model, sources, name="other"), corpus, Operations())
 
 
-def test_an_unhealthy_shard_is_not_committed(model: Path, tmp_path: Path) -> None:
-    photos = image_folder(tmp_path / "photos", list(range(40)))
-    for name in range(20, 31):
-        (photos / f"{name}.jpg").unlink()
-    settings = spec(model, [folder_source(photos)], shard_rows=20)
-    with pytest.raises(ValueError, match=r"download: 1 of 2 shards failed") as error:
-        build(settings, tmp_path / "c", Operations())
-    line = str(error.value).splitlines()[1]
-    assert "photos/" in line
-    assert "11 of 20 rows failed (missing_file 11), more than max_failed_share = 0.5" in line
-    assert len(list((tmp_path / "c/raw/photos").glob("*.arrow"))) == 1, "the healthy shard is done"
-    assert not (tmp_path / "c/LATEST").exists()
-    tolerant = settings.model_copy(update={"max_failed_share": 0.7})
-    assert build(tolerant, tmp_path / "c", Operations()).funnel["photos"][Outcome.MISSING_FILE] == 11
-
-
-def test_a_lowered_gate_is_held_against_shards_of_earlier_builds(model: Path, tmp_path: Path) -> None:
-    photos = image_folder(tmp_path / "photos", list(range(40)))
-    for name in range(20, 28):
-        (photos / f"{name}.jpg").rename(photos / f"{name}.away")
-    settings = spec(model, [folder_source(photos)], shard_rows=20)
-    build(settings, tmp_path / "c", Operations())
-    strict = settings.model_copy(update={"max_failed_share": 0.3})
-    with pytest.raises(ValueError, match=r"download: 1 of 2 shards failed") as error:
-        build(strict, tmp_path / "c", Operations())
-    line = str(error.value).splitlines()[1]
-    assert "8 of 20 rows failed (missing_file 8), more than max_failed_share = 0.3; raise it in the spec, or" in line
-    # The way out that the line names.
-    (tmp_path / "c" / line.rsplit(maxsplit=1)[1]).unlink()
-    for name in range(20, 28):
-        (photos / f"{name}.away").rename(photos / f"{name}.jpg")
-    assert Outcome.MISSING_FILE not in build(strict, tmp_path / "c", Operations()).funnel["photos"]
-
-
-def test_a_decoder_that_fails_stops_the_build_at_measure(model: Path, tmp_path: Path) -> None:
-    photos = image_folder(tmp_path / "photos", list(range(24)))
-    for file in photos.glob("*.jpg"):
-        file.write_bytes(file.read_bytes()[:700])
-    settings = spec(model, [folder_source(photos)], shard_rows=24)
-    with pytest.raises(ValueError, match=r"measure: 1 of 1 shards failed") as error:
-        build(settings, tmp_path / "c", Operations())
-    assert "24 of 24 rows failed (bad_image 24), more than max_failed_share = 0.5; not committed" in str(error.value)
-    assert not list((tmp_path / "c/signals/photos").iterdir())
-    assert not (tmp_path / "c/LATEST").exists()
-
-
-def test_a_template_that_does_not_fit_stops_the_build_at_tokenize(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "text").mkdir()
-    lines = [f'{{"text": "Document number {n} is about {"many colours" if n < 30 else "one"}."}}' for n in range(60)]
-    (tmp_path / "text/pages.jsonl").write_text("\n".join(lines) + "\n")
-    source = {"name": "text", "format": "text", "path": str(tmp_path / "text"), "task": "text", "template": "chat"}
-    # Of the 60 rows 30 are dropped: they do not make up for the others, of which all fail.
-    settings = spec(model, [source], shard_rows=60, filters={"min_words": 7})
-    with pytest.raises(ValueError, match=r"tokenize: 1 of 1 shards failed") as error:
-        build(settings, tmp_path / "c", Operations())
-    assert "30 of 30 rows failed (tokenize_failed 30), more than max_failed_share = 0.5" in str(error.value)
-    assert not (tmp_path / "c/LATEST").exists()
-
-
 def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp_path: Path) -> None:
     from janus.data.config import DataConfig, TokenIds
     from janus.data.loader import Loader
@@ -478,56 +419,6 @@ def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp
     loader = Loader(tmp_path / "c", snapshot, data=data, tokens=tokens, steps=4)
     seen = {uid for batches in loader for batch in batches for uid in batch.uids}
     assert seen == {row["uid"] for row in rows_of(tmp_path / "c", snapshot, "train")}
-
-
-def test_several_conversations_about_one_picture_are_all_kept(model: Path, tmp_path: Path) -> None:
-    photos = image_folder(tmp_path / "photos", [1, 2])
-
-    def talk(image: int, question: str) -> dict[str, Any]:
-        return {
-            "id": f"{image}{question}",
-            "image": f"{image}.jpg",
-            "conversations": [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": "Red."}],
-        }
-
-    rows = [talk(1, "Which colour?"), talk(1, "What is it?"), talk(1, "Which colour?"), talk(2, "Which colour?")]
-    (photos / "chat.json").write_text(json.dumps(rows))
-    source = {"name": "chat", "format": "llava", "path": str(photos / "chat.json"), "task": "understanding",
-              "template": "chat"}  # fmt: skip
-    snapshot = build(spec(model, [source]), tmp_path / "c", Operations())
-    assert snapshot.funnel["chat"] == {"rows": 4, Drop.KEPT: 3, Drop.DUPLICATE_EXACT: 1}
-
-
-def test_pages_with_the_same_pictures_and_other_text_are_all_kept(model: Path, tmp_path: Path) -> None:
-    photos = image_folder(tmp_path / "photos", [1, 2])
-
-    def page(text: str, *images: int) -> dict[str, Any]:
-        return {"text": text, "images": [f"{image}.jpg" for image in images]}
-
-    pages = [
-        page("One. <image> About colours.", 1),
-        page("Two. <image> About shapes.", 1),
-        page("One. <image> About colours.", 1),
-        page("<image> A pair <image>", 1, 2),
-        page("<image> Another pair <image>", 1, 2),
-        page("<image> A pair <image>", 1, 2),
-    ]
-    (photos / "pages.jsonl").write_text("\n".join(map(json.dumps, pages)) + "\n")
-    source = {"name": "pages", "format": "interleaved", "path": str(photos), "task": "understanding",
-              "options": {"file": "pages.jsonl"}}  # fmt: skip
-    snapshot = build(spec(model, [source]), tmp_path / "c", Operations())
-    assert snapshot.funnel["pages"] == {"rows": 6, Drop.KEPT: 4, Drop.DUPLICATE_EXACT: 2}
-
-
-def test_a_picture_to_generate_is_compared_by_itself_whatever_the_template(model: Path, tmp_path: Path) -> None:
-    photos = image_folder(tmp_path / "photos", [1, 2])
-    shutil.copy(photos / "1.jpg", photos / "copy.jpg")
-    picture(2).resize((60, 50)).save(photos / "near.jpg")
-    with (photos / "captions.jsonl").open("a") as captions:
-        for name in ("copy", "near"):
-            captions.write(f'{{"image": "{name}.jpg", "caption": "Other words, {name}."}}\n')
-    snapshot = build(spec(model, [folder_source(photos, template="chat")], stage=3), tmp_path / "c", Operations())
-    assert snapshot.funnel["photos"] == {"rows": 4, Drop.KEPT: 2, Drop.DUPLICATE_EXACT: 1, Drop.DUPLICATE_NEAR: 1}
 
 
 @pytest.mark.parametrize(

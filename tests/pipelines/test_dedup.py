@@ -1,19 +1,24 @@
-"""Dedup against brute force: every pair compared, rows visited one by one."""
+"""Dedup against brute force (every pair compared, rows visited one by one), and what whole builds keep."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines.build import build
 from pipelines.steps.dedup import CANDIDATE, band_values, bands, by_picture, combine, match, parts
 from schemas.layers import MESSAGES
 from schemas.reasons import Drop
 from schemas.sample import Task
-from schemas.spec import Dedup
+from schemas.spec import Dedup, Operations
+from tests.pipelines.world import folder_source, image_folder, picture, spec
 
 
 def crowd(seed: int, count: int = 300) -> np.ndarray:
@@ -179,3 +184,53 @@ def test_combinations_are_not_missed_in_one_big_bucket() -> None:
     assert by_groups(rows, Dedup(near_radius=2), 4) == expected
     pairs = [pair for pair in combinations(set(rows["phash"].tolist()), 2) if (pair[0] ^ pair[1]).bit_count() <= 2]
     assert pairs, "the case is not empty"
+
+
+def test_several_conversations_about_one_picture_are_all_kept(model: Path, tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", [1, 2])
+
+    def talk(image: int, question: str) -> dict[str, Any]:
+        return {
+            "id": f"{image}{question}",
+            "image": f"{image}.jpg",
+            "conversations": [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": "Red."}],
+        }
+
+    rows = [talk(1, "Which colour?"), talk(1, "What is it?"), talk(1, "Which colour?"), talk(2, "Which colour?")]
+    (photos / "chat.json").write_text(json.dumps(rows))
+    source = {"name": "chat", "format": "llava", "path": str(photos / "chat.json"), "task": "understanding",
+              "template": "chat"}  # fmt: skip
+    snapshot = build(spec(model, [source]), tmp_path / "c", Operations())
+    assert snapshot.funnel["chat"] == {"rows": 4, Drop.KEPT: 3, Drop.DUPLICATE_EXACT: 1}
+
+
+def test_pages_with_the_same_pictures_and_other_text_are_all_kept(model: Path, tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", [1, 2])
+
+    def page(text: str, *images: int) -> dict[str, Any]:
+        return {"text": text, "images": [f"{image}.jpg" for image in images]}
+
+    pages = [
+        page("One. <image> About colours.", 1),
+        page("Two. <image> About shapes.", 1),
+        page("One. <image> About colours.", 1),
+        page("<image> A pair <image>", 1, 2),
+        page("<image> Another pair <image>", 1, 2),
+        page("<image> A pair <image>", 1, 2),
+    ]
+    (photos / "pages.jsonl").write_text("\n".join(map(json.dumps, pages)) + "\n")
+    source = {"name": "pages", "format": "interleaved", "path": str(photos), "task": "understanding",
+              "options": {"file": "pages.jsonl"}}  # fmt: skip
+    snapshot = build(spec(model, [source]), tmp_path / "c", Operations())
+    assert snapshot.funnel["pages"] == {"rows": 6, Drop.KEPT: 4, Drop.DUPLICATE_EXACT: 2}
+
+
+def test_a_picture_to_generate_is_compared_by_itself_whatever_the_template(model: Path, tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", [1, 2])
+    shutil.copy(photos / "1.jpg", photos / "copy.jpg")
+    picture(2).resize((60, 50)).save(photos / "near.jpg")
+    with (photos / "captions.jsonl").open("a") as captions:
+        for name in ("copy", "near"):
+            captions.write(f'{{"image": "{name}.jpg", "caption": "Other words, {name}."}}\n')
+    snapshot = build(spec(model, [folder_source(photos, template="chat")], stage=3), tmp_path / "c", Operations())
+    assert snapshot.funnel["photos"] == {"rows": 4, Drop.KEPT: 2, Drop.DUPLICATE_EXACT: 1, Drop.DUPLICATE_NEAR: 1}

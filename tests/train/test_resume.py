@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -248,16 +249,22 @@ def command(out: Path, model: Path, corpus: Path, *more: str) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_zero(model: Path, corpus: Path, tmp_path: Path, number: signal.Signals) -> None:
-    out = tmp_path / "run"
+def three_steps_in(out: Path, model: Path, corpus: Path) -> tuple[BaseProcess, int]:
+    """A long run, in a process of its own, that has done three steps; and its process id."""
     process = CONTEXT.Process(target=command, args=(out, model, corpus, "--steps", "100000"))
     process.start()
     while len(read_metrics(out / "metrics.jsonl")) < 3:
         assert process.is_alive(), out.with_suffix(".log").read_text()
         time.sleep(0.02)
     assert process.pid is not None
-    os.kill(process.pid, number)
+    return process, process.pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_zero(model: Path, corpus: Path, tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "run"
+    process, pid = three_steps_in(out, model, corpus)
+    os.kill(pid, number)
     process.join()
     assert process.exitcode == 0, out.with_suffix(".log").read_text()
     last = read_metrics(out / "metrics.jsonl")[-1]["step"]
@@ -269,14 +276,9 @@ def test_a_signal_saves_and_exits_zero(model: Path, corpus: Path, tmp_path: Path
 def test_a_second_sigterm_changes_nothing(model: Path, corpus: Path, tmp_path: Path) -> None:
     """A scheduler signals every process of a job, and the launcher among them forwards its own signal."""
     out = tmp_path / "run"
-    process = CONTEXT.Process(target=command, args=(out, model, corpus, "--steps", "100000"))
-    process.start()
-    while len(read_metrics(out / "metrics.jsonl")) < 3:
-        assert process.is_alive(), out.with_suffix(".log").read_text()
-        time.sleep(0.02)
-    assert process.pid is not None
+    process, pid = three_steps_in(out, model, corpus)
     for _ in range(2):
-        os.kill(process.pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
         time.sleep(0.005)
     process.join()
     assert process.exitcode == 0, out.with_suffix(".log").read_text()
