@@ -33,7 +33,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY) ## From nothing to a trained, measured tiny Janus: corpus, three stages, report in runs/demo
-	@$(BIN)/python -m flows.demo --out $(DEMO)
+	@$(BIN)/python -m demo --out $(DEMO)
 
 test: $(READY) ## Run the default tests (no GPU; under 10 minutes on 2 cores)
 	@$(BIN)/python -m pytest

@@ -1,10 +1,10 @@
-"""Images per second of `janus.model.sampling` beside the loop of transformers, on the same random weights.
+"""Images per second of `janus.model.inference.sampling` beside the loop of transformers, on the same random weights.
 
     python -m benchmarks.generate                       # janus-1.3b in bf16 on a GPU
     python -m benchmarks.generate --preset tiny         # seconds on a CPU: shows that it runs
 
 Both sides draw the codes of `batch` images with guidance 5 (two rows each) from prompts of one length; the VQ decoder,
-which is the same, is timed on its own. The sides take turns, and medians are printed with their ratio (DESIGN D11).
+which is the same, is timed on its own. The sides take turns, and medians are printed with their ratio (design D11).
 The ceiling is memory traffic: per step the LLM's weights, the image head, and keys and values up to the present
 length, divided by the copy bandwidth measured on this device.
 """
@@ -25,12 +25,12 @@ from transformers import JanusForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
 from janus.model.device import cast, placement
+from janus.model.inference.sampling import codes_to_images, image_prompt, sample_codes
+from janus.model.inference.sampling_params import Settings
 from janus.model.network import Janus
-from janus.model.noise import Settings
 from janus.model.parts import build
 from janus.model.presets import PRESETS, preset_config
 from janus.model.processor import SPECIAL_TOKENS, Processor
-from janus.model.sampling import codes_to_images, image_prompt, sample_codes
 
 SCALE = 5.0
 PROMPT = "A photograph of a small red lighthouse on a rocky coast at dusk, waves breaking below it"

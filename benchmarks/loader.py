@@ -2,7 +2,7 @@
 
     python -m benchmarks.loader --photos DIR ... [--rounds 3] [--seconds 6]
 
-Each loader is measured in a process of its own; they take turns, and medians are printed with their ratio (DESIGN D11).
+Each loader is measured in a process of its own; they take turns, and medians are printed with their ratio (design D11).
 All three deliver the same thing: shuffled batches of uint8 pixels [N, 384, 384, 3] (or 576 codes) with token ids, from
 the same bytes, decoded by the same decoder. The other two pad their batches; ours are packed, and carry positions,
 labels and document lengths as well. The others are run with 0 and 2 workers. Two figures per loader: samples per

@@ -6,7 +6,7 @@
 
 All sides get the same photos from one HTTP server on this machine and end with the same thing on disk: token ids and a
 384-px JPEG of quality 95 per image, beside its size, hashes, language. Each side is a fresh process; the sides take
-turns; medians are printed (DESIGN D11).
+turns; medians are printed (design D11).
 
 - `ours`: download → measure → decide → tokenize → publish, one worker.
 - `img2dataset`: img2dataset without re-encoding (one process, 32 threads), then `datasets.map` with our own functions

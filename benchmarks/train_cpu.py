@@ -3,7 +3,7 @@
     python -m benchmarks.train_cpu [--steps 12] [--rounds 3] [--threads 2]
 
 Same documents, weights, optimiser (AdamW), precision (fp32) and frozen modules on both sides; the two take turns, and
-medians of steps and their ratio are printed, by wall time and by CPU time (DESIGN D11). Needs
+medians of steps and their ratio are printed, by wall time and by CPU time (design D11). Needs
 benchmarks/requirements-train.txt. Results with hardware and date: benchmarks/training.md.
 """
 

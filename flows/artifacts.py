@@ -19,9 +19,9 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.report import svg
-from flows.report.corpus import caption_scores, funnels
 from janus.images import ImageProblem, load_rgb
+from janus.report import svg
+from pipelines.funnel import caption_scores, funnels
 from schemas.manifest import Snapshot, SnapshotShard
 
 SHEET = (8, 3)

@@ -1,6 +1,6 @@
 """The three corpus flows and the refresh: the steps of `pipelines` as Prefect tasks, nothing more.
 
-A task is one step over all shards (DESIGN D5). What is done is known from the shards' manifests alone, so a flow that
+A task is one step over all shards (design D5). What is done is known from the shards' manifests alone, so a flow that
 died, or is run again for no reason, does only what is missing; Prefect's own result cache stays unused.
 """
 

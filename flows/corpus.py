@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from flows.api import prefect_api
-from flows.report.corpus import funnels
 from janus import cli
+from pipelines.funnel import funnels
 from schemas.manifest import Snapshot, load_snapshot
 from schemas.spec import CorpusSpec, Operations, load_spec
 

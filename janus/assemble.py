@@ -47,7 +47,7 @@ def main() -> None:
     """The command."""
     command = parse(Assemble, prog="python -m janus.assemble")
     from janus.model.assembly import assemble
-    from janus.model.folder import save_janus
+    from janus.model.checkpoints.model_folder import save_janus
 
     assembly = assemble(
         preset=command.preset,

@@ -94,8 +94,8 @@ class Conversation:
 def main() -> None:
     """The command."""
     command = parse(Chat, prog="python -m janus.chat")
+    from janus.model.checkpoints.model_folder import load_janus
     from janus.model.device import placement
-    from janus.model.folder import load_janus
 
     conversation = Conversation(command.system, pending=[read_picture(path) for path in command.image])
     device, dtype = placement(command.device)
@@ -127,7 +127,7 @@ def converse(command: Chat, model: Janus, processor: Processor, conversation: Co
 
 def reply(command: Chat, model: Janus, processor: Processor, conversation: Conversation, question: str) -> str:
     """Print the answer to a question as it is written, and remember both."""
-    from janus.model.answering import stream_answer
+    from janus.model.inference.answering import stream_answer
 
     asked = conversation.question(question)
     pieces = []

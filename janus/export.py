@@ -33,7 +33,7 @@ class Export:
 def main() -> None:
     """The command."""
     command = parse(Export, prog="python -m janus.export")
-    from janus.model.convert import read_checkpoint, write_deepseek, write_hf
+    from janus.model.checkpoints.convert import read_checkpoint, write_deepseek, write_hf
 
     if command.out.resolve() == command.folder.resolve():
         raise ValueError(f"--out {command.out} is the folder being read; name another")

@@ -66,9 +66,9 @@ def main() -> None:
         raise ValueError(f"--images {command.images}: expected 1 or more")
     from rich.progress import Progress
 
+    from janus.model.checkpoints.model_folder import load_janus
     from janus.model.device import placement
-    from janus.model.folder import load_janus
-    from janus.model.sampling import sample_images
+    from janus.model.inference.sampling import sample_images
 
     device, dtype = placement(command.device)
     model, processor = load_janus(command.model, dtype=dtype, device=device)

@@ -22,7 +22,7 @@ class PackedBatch:
 
     Documents never cross a pack and never see each other. The unused tail of a pack is one more "document" of padding,
     counted in `lengths` and carrying no labels. Labels are positions whose hidden state predicts the *next* token, so
-    the shift is already done: the hidden state at `<begin_of_image>` predicts code 0 (DESIGN D10).
+    the shift is already done: the hidden state at `<begin_of_image>` predicts code 0 (design D10).
     """
 
     input_ids: torch.Tensor
@@ -73,7 +73,7 @@ class PackedBatch:
 
 @dataclass
 class TaskLosses:
-    """What one forward of a packed batch returns. The caller divides by the global label count (DESIGN D10)."""
+    """What one forward of a packed batch returns. The caller divides by the global label count (design D10)."""
 
     sums: torch.Tensor
     """float32[NUM_TASKS]: summed cross-entropy per task, with gradient."""

@@ -1,4 +1,4 @@
-"""Building a corpus: the steps in order, each doing only what is not done (DESIGN D1 to D4).
+"""Building a corpus: the steps in order, each doing only what is not done (design D1 to D4).
 
     python -m pipelines.build SPEC --corpus DIR --set images=/data/images --workers 4
 
@@ -63,7 +63,7 @@ def opened(
     Raises ValueError or FileNotFoundError with one line: the folder is busy, holds another corpus or a damaged
     snapshot, the spec contradicts itself, or the model cannot be read.
     """
-    from janus.model.fingerprint import fingerprints
+    from janus.model.checkpoints.fingerprint import fingerprints
 
     check_spec(spec)
     corpus = Path(corpus)

@@ -1,4 +1,4 @@
-"""Running a step over many shards on a named Beam engine (DESIGN D4).
+"""Running a step over many shards on a named Beam engine (design D4).
 
 One Beam element is one shard descriptor; the step reads and writes the shard's files itself, in one fused DoFn, so no
 pixel ever crosses a shuffle. An exception in one shard is recorded and the others go on. Results and progress come

@@ -1,4 +1,4 @@
-"""The ledger: which shards exist (DESIGN D3). A shard exists when its manifest does; nothing else is remembered.
+"""The ledger: which shards exist (design D3). A shard exists when its manifest does; nothing else is remembered.
 
     corpus/<layer>/<source>/<shard>.<key12>.arrow and .json
 

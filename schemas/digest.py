@@ -1,7 +1,7 @@
 """Digests: how this project names content.
 
 Every identity here (uids, shard keys, config and snapshot digests) is a SHA-256 over a canonical encoding, so the
-same content has the same name on any machine, in any order, with any number of workers (DESIGN D1).
+same content has the same name on any machine, in any order, with any number of workers (design D1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Arrow schema of every layer (DESIGN D2). Layers lie side by side: row i of one is row i of the next.
+"""The Arrow schema of every layer (design D2). Layers lie side by side: row i of one is row i of the next.
 
 rows → raw → signals → decision (all rows of a shard, sorted by uid) and train (the kept rows only, same order).
 
@@ -128,7 +128,7 @@ TRAIN = _schema(
         pa.field("short_length", pa.int32(), nullable=False),  # len(short_ids), or length where there is none
     ],
 )
-"""Ready to use (DESIGN D6). Task, source and role are those of the shard: see the snapshot."""
+"""Ready to use (design D6). Task, source and role are those of the shard: see the snapshot."""
 
 LAYERS: dict[str, pa.Schema] = {"rows": ROWS, "raw": RAW, "signals": SIGNALS, "decision": DECISION, "train": TRAIN}
 """Layer name to schema, in the order they are made."""

@@ -1,4 +1,4 @@
-"""Manifests and snapshots: the only record of what is done (DESIGN D3).
+"""Manifests and snapshots: the only record of what is done (design D3).
 
 A corpus folder:
 

@@ -1,4 +1,4 @@
-"""Closed sets: what can become of a row. The funnel adds up over exactly these names (DESIGN D2, D12)."""
+"""Closed sets: what can become of a row. The funnel adds up over exactly these names (design D2, D12)."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Sample(pydantic.BaseModel):
 
     @property
     def uid(self) -> bytes:
-        """16 bytes: SHA-256 over task, messages and image identities (DESIGN D1).
+        """16 bytes: SHA-256 over task, messages and image identities (design D1).
 
         Neither the source's name nor the row's place in it enters, so the same sample met twice has one uid.
         """

@@ -114,7 +114,7 @@ class Models(_Model):
 
 
 class Limits(_Model):
-    """Caps on what a source may hand us (DESIGN D12). They decide outcomes, so they are part of the content."""
+    """Caps on what a source may hand us (design D12). They decide outcomes, so they are part of the content."""
 
     max_bytes: int = pydantic.Field(default=32 * 1024 * 1024, ge=1)
     """Per image."""

@@ -22,7 +22,7 @@ class TokenIds:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Order, packing and augmentation of the training data (DESIGN D8).
+    """Order, packing and augmentation of the training data (design D8).
 
     Everything down to `seed` decides which documents a step trains on; the rest only how they are loaded.
     """

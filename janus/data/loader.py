@@ -11,9 +11,9 @@ from pathlib import Path
 from janus.data.batch import assemble
 from janus.data.config import DataConfig, TokenIds
 from janus.data.documents import Document, document
+from janus.data.mixture import phases
 from janus.data.order import ORDER_VERSION
 from janus.data.plan import Draw, Forecast, Plan
-from janus.data.schedule import phases
 from janus.data.shards import check_files
 from janus.packed import PackedBatch
 from schemas.digest import digest

@@ -1,4 +1,4 @@
-"""Closed-form order: a permutation and a ratio cycle that any index can be looked up in, with no state (DESIGN D8).
+"""Closed-form order: a permutation and a ratio cycle that any index can be looked up in, with no state (design D8).
 
 All arithmetic is on unsigned 64-bit integers that wrap, vectorised over the indices asked for. A change of anything
 here changes the data order of every run: it is a breaking change (CHANGELOG, `ORDER_VERSION`).

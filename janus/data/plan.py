@@ -1,4 +1,4 @@
-"""The plan: which documents, in which packs, make up the global batch of any step (DESIGN D8).
+"""The plan: which documents, in which packs, make up the global batch of any step (design D8).
 
 step → window → slots → rows → packs, each a closed form or local to one window, so any step can be looked up without
 the ones before it, on any number of ranks:

@@ -279,7 +279,7 @@ def check_files(corpus: Path, snapshot: Snapshot, *, verify: bool = False) -> No
 
 
 def check_fingerprints(snapshot: Snapshot, model: Fingerprints) -> None:
-    """Refuse to train `model` on shards that were made for another one (DESIGN D6).
+    """Refuse to train `model` on shards that were made for another one (design D6).
 
     How pixels are stored is the shards' own affair and not compared. Raises ValueError naming the first difference.
     """

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -37,8 +37,8 @@ class Arguments:
     """How-many questions."""
     geneval: Path | None = None
     """Prompts, in GenEval's metadata layout."""
-    detector: Literal["shapes"] = "shapes"
-    """What reads the drawn images."""
+    detector: str = "shapes"
+    """What finds objects in the drawn images: a detector of janus/evaluate/detectors or of an installed package."""
     limit: int | None = None
     """Take only the first so many questions of each kind, and prompts of each task."""
     pope_form: str = FORMS["pope"]
@@ -64,7 +64,7 @@ def main() -> None:
     import torch
 
     from janus.evaluate.run import evaluate
-    from janus.model.folder import load_janus
+    from janus.model.checkpoints.model_folder import load_janus
 
     device = arguments.device
     if device == "auto":
@@ -96,14 +96,14 @@ def _suite(arguments: Arguments) -> Suite:
         prompts = [prompt for group in by_task.values() for prompt in group]
     if not asked and not prompts:
         raise ValueError("nothing to measure: give --pope, --multiple-choice, --counting or --geneval")
-    from janus.evaluate.shapes import ShapesDetector
+    from janus.evaluate.detectors import DETECTORS
 
     return Suite(
         images=arguments.images,
         asked=asked,
         forms=forms,
         prompts=prompts,
-        detector=ShapesDetector(),
+        detector=DETECTORS.load(arguments.detector).load(arguments.device),
         sampling=arguments.sampling,
         max_new_tokens=arguments.max_new_tokens,
         batch_size=arguments.batch_size,

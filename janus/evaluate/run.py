@@ -87,7 +87,7 @@ def evaluate(
 def _ask(
     model: Janus, processor: Processor, suite: Suite, kind: Kind, out: Path, on_progress: Progress
 ) -> dict[str, float]:
-    from janus.model.sampling import answer
+    from janus.model.inference.sampling import answer
     from schemas.sample import IMAGE_MARK, Message
 
     asked = suite.asked[kind]
@@ -126,7 +126,7 @@ def _open(folder: Path | None, question: Question) -> Any:
 
 
 def _draw(model: Janus, processor: Processor, suite: Suite, out: Path, on_progress: Progress) -> dict[str, float]:
-    from janus.model.sampling import sample_images
+    from janus.model.inference.sampling import sample_images
 
     if suite.detector is None:
         raise ValueError("prompts need a detector that reads the images drawn from them; give --detector")

@@ -21,12 +21,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from janus.model.checkpoints.tensors import read_json, read_tensors
 from janus.model.device import cast
 from janus.model.network import MODULES, Janus
 from janus.model.parts import build
 from janus.model.presets import find_preset, preset_config
 from janus.model.processor import Processor, load_tokenizer
-from janus.model.tensors import read_json, read_tensors
 from janus.model.vq import load_vq
 
 _SIGLIP_HEAD = "head."

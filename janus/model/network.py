@@ -1,7 +1,7 @@
 """The Janus network: `JanusForConditionalGeneration` plus what training needs.
 
 `transformers` has the modules and inference; it has no image loss, no packing and no mixed batches. `Janus` adds them
-as one method and keeps module tree and state dict, so checkpoints are interchangeable (DESIGN D7).
+as one method and keeps module tree and state dict, so checkpoints are interchangeable (design D7).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Janus(JanusForConditionalGeneration):
         return self.model.get_image_features(pixels).pooler_output
 
     def packed_loss(self, batch: PackedBatch) -> TaskLosses:
-        """Summed cross-entropy and token count per task of one packed, mixed micro-batch (DESIGN D10).
+        """Summed cross-entropy and token count per task of one packed, mixed micro-batch (design D10).
 
         Every head runs at its own labels only. A batch without images, codes or text labels still runs each part once
         on a stand-in whose contribution is multiplied by zero: every rank then does the same collective operations

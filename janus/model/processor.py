@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from transformers import JanusConfig, PreTrainedTokenizerFast
 
 from janus.model import pixels
+from janus.model.checkpoints.hub import model_folder
 from janus.model.config import read_config
-from janus.model.hub import model_folder
 from janus.model.templates import STYLES, Style, chat_template
 
 # DeepSeek's names of the special tokens; a folder's own, in tokenizer_config.json, come first.

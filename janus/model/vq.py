@@ -19,8 +19,8 @@ from safetensors import safe_open
 from torch import nn
 from transformers import JanusVQVAE, JanusVQVAEConfig
 
+from janus.model.checkpoints.hub import model_folder
 from janus.model.config import read_config
-from janus.model.hub import model_folder
 from janus.model.parts import vq_tokenizer
 
 PREFIX = "model.vqmodel."

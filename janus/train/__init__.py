@@ -1,1 +1,1 @@
-"""The trainer: one loop, three stages as recipes (DESIGN D9, D10). `python -m janus.train --help`."""
+"""The trainer: one loop, three stages as recipes (design D9, D10). `python -m janus.train --help`."""

@@ -6,7 +6,7 @@
     checkpoints/step-002000.saving/   being written, or left by a killed run: never read, replaced by the next save
 
 Frozen weights are not in it: they are those of the model the run started from, whose digest is in the identity. There
-is no random state either: data order and augmentation are functions of (seed, step) (DESIGN D8), and nothing else in a
+is no random state either: data order and augmentation are functions of (seed, step) (design D8), and nothing else in a
 step is random. Files are safetensors and JSON, so reading one never runs code.
 """
 

@@ -32,7 +32,7 @@ def checkpoint_to_model(run: Path, out: Path, step: int = 0) -> int:
     Raises ValueError or FileNotFoundError with one line if there is no such checkpoint, or the model it started from
     is gone or another one now.
     """
-    from janus.model.folder import load_janus, save_janus
+    from janus.model.checkpoints.model_folder import load_janus, save_janus
     from janus.train.checkpoint import committed, load, read_state
     from janus.train.record import FILE, model_digest
 

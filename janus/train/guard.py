@@ -11,7 +11,7 @@ from janus.packed import TASK_IDS, PackedBatch
 
 
 class NonFiniteError(ValueError):
-    """A loss or gradient is not a finite number. The run stops; nothing is skipped or replaced (DESIGN D10)."""
+    """A loss or gradient is not a finite number. The run stops; nothing is skipped or replaced (design D10)."""
 
 
 def check_finite(

@@ -1,4 +1,4 @@
-"""The training loop: one for all stages (DESIGN D9)."""
+"""The training loop: one for all stages (design D9)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rich.markup import escape
 from janus.data.config import DataConfig, TokenIds
 from janus.data.loader import Loader
 from janus.data.shards import check_fingerprints, check_stage
-from janus.model.fingerprint import fingerprints
-from janus.model.folder import load_janus
+from janus.model.checkpoints.fingerprint import fingerprints
+from janus.model.checkpoints.model_folder import load_janus
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from janus.packed import PackedBatch

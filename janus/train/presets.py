@@ -1,4 +1,4 @@
-"""The recipes: the papers' tables, and the tiny one, as data (DESIGN D9).
+"""The recipes: the papers' tables, and the tiny one, as data (design D9).
 
 Sources: Janus (arXiv 2410.13848) table 1 and section 3; Janus-Pro technical report, table 2. Both use AdamW with betas
 0.9 and 0.95 and clip at 1.0, which are the defaults of `Recipe`. A "batch size" is read as packed sequences of 4096.

@@ -1,4 +1,4 @@
-"""A stage of training as data: everything that decides a run is a field here (DESIGN D9).
+"""A stage of training as data: everything that decides a run is a field here (design D9).
 
 Frozen dataclasses, so a recipe can be printed, compared, written to the run folder and overridden field by field on the
 command line. Imports no torch: `--help` must be quick.

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from janus.model.tensors import WEIGHT_FILES
+from janus.model.checkpoints.tensors import WEIGHT_FILES
 from janus.train.checkpoint import committed
 from janus.train.recipe import Recipe
 from janus.train.world import World

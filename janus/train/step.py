@@ -1,7 +1,7 @@
 """Forward and backward of one optimiser step over its micro-batches, with a mean over the tokens of all ranks.
 
 The loss of a step is the sum of cross-entropies over every supervised token of the global batch, divided by their
-number (DESIGN D10). So a step has the same loss and gradients however its packs are spread over ranks and
+number (design D10). So a step has the same loss and gradients however its packs are spread over ranks and
 micro-batches.
 """
 

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import nn
 
 from janus.images import load_rgb
+from janus.model.inference.sampling import answer, sample_images
 from janus.model.network import Janus
 from janus.model.processor import Processor
-from janus.model.sampling import answer, sample_images
 from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch
 from janus.train.recipe import Recipe
 from janus.train.step import precision_context

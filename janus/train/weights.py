@@ -8,8 +8,8 @@ import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers.initialization import no_init_weights
 
+from janus.model.checkpoints.model_folder import write_janus
 from janus.model.device import cast
-from janus.model.folder import write_janus
 from janus.model.network import Janus
 from janus.model.parts import build
 from janus.model.processor import Processor

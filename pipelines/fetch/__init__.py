@@ -1,4 +1,4 @@
-"""Downloading from places nobody vouches for (DESIGN D12): two engines, one contract. See docs/download.md."""
+"""Downloading from places nobody vouches for (design D12): two engines, one contract. See docs/download.md."""
 
 from __future__ import annotations
 

@@ -7,29 +7,29 @@ A source is read lazily and always in the same order. It says what there is, and
 - What can be wrong with a single row becomes a row with a named fate: a file that is not there is `missing_file`, an
   empty address is `bad_url`, a missing caption is an empty caption (`filters.min_chars = 1` drops it).
 
-To add a format, add a file: its name is the `format` of a corpus spec.
+To add a format, add a file: its name is the `format` of a corpus spec. Other packages name theirs as entry points of
+the group `janus_forge.sources` (schemas/plugins.py).
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import pkgutil
 from collections.abc import Iterator
 from itertools import islice
 from types import ModuleType
 
-from pipelines.sources.errors import SourceError
+from pipelines.reading.errors import SourceError
+from schemas.plugins import PluginFolder
 from schemas.sample import Sample
 from schemas.spec import Source
 
 __all__ = ["SourceError", "formats", "read_source"]
 
+FORMATS = PluginFolder(__name__, "source format")
+
 
 def formats() -> list[str]:
     """Names of all formats."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    return [name for name in names if hasattr(importlib.import_module(f"{__name__}.{name}"), "read")]
+    return FORMATS.names()
 
 
 def read_source(source: Source) -> Iterator[Sample]:
@@ -48,9 +48,7 @@ def read_source(source: Source) -> Iterator[Sample]:
 
 
 def _reader(source: Source) -> ModuleType:
-    name = f"{__name__}.{source.format}"
-    if source.format.isidentifier() and importlib.util.find_spec(name) is not None:
-        module = importlib.import_module(name)
-        if hasattr(module, "read"):
-            return module
-    raise SourceError(f"source {source.name}: no format {source.format!r}; there are: {', '.join(formats())}")
+    try:
+        return FORMATS.load(source.format)
+    except ValueError as error:
+        raise SourceError(f"source {source.name}: {error}") from None

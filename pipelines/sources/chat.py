@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.sources.conversations import conversation
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import files_of, records
-from pipelines.sources.refs import root_of
+from pipelines.reading.conversations import conversation
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import files_of, records
+from pipelines.reading.refs import root_of
 from schemas.sample import Sample
 from schemas.spec import Source
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.sources.errors import SourceError
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import Record, read_text
-from pipelines.sources.refs import inside, local_image, root_of
+from pipelines.reading.errors import SourceError
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import Record, read_text
+from pipelines.reading.refs import inside, local_image, root_of
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.sources.errors import SourceError
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import Record, read_text, records, walk
-from pipelines.sources.refs import IMAGE_SUFFIXES, inside, local_image, root_of
+from pipelines.reading.errors import SourceError
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import Record, read_text, records, walk
+from pipelines.reading.refs import IMAGE_SUFFIXES, inside, local_image, root_of
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.sources.errors import SourceError
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import Record, files_of, records
-from pipelines.sources.refs import IMAGE_SUFFIXES, cell_image, local_image, range_image, root_of
-from pipelines.sources.tars import Member, members
+from pipelines.reading.errors import SourceError
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import Record, files_of, records
+from pipelines.reading.refs import IMAGE_SUFFIXES, cell_image, local_image, range_image, root_of
+from pipelines.reading.tars import Member, members
 from schemas.sample import ImageRef, Message, Sample
 from schemas.spec import Source
 

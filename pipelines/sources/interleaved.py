@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.sources.errors import SourceError
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import Record, as_text, files_of, records, short
-from pipelines.sources.refs import image_at, local_image, root_of
+from pipelines.reading.errors import SourceError
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import Record, as_text, files_of, records, short
+from pipelines.reading.refs import image_at, local_image, root_of
 from schemas.sample import IMAGE_MARK, ImageRef, Message, Sample
 from schemas.spec import Source
 

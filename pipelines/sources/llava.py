@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.sources.conversations import conversation
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import Record, as_text, files_of, records
-from pipelines.sources.refs import cell_image, image_at, root_of
+from pipelines.reading.conversations import conversation
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import Record, as_text, files_of, records
+from pipelines.reading.refs import cell_image, image_at, root_of
 from schemas.sample import ImageRef, Sample
 from schemas.spec import Source
 

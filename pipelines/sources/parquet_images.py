@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import files_of, records
-from pipelines.sources.refs import cell_image, root_of
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import files_of, records
+from pipelines.reading.refs import cell_image, root_of
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.sources.conversations import conversation
-from pipelines.sources.errors import SourceError
+from pipelines.reading.conversations import conversation
+from pipelines.reading.errors import SourceError
+from pipelines.reading.options import options_of
+from pipelines.reading.refs import root_of
 from pipelines.sources.llava import LlavaOptions, conversation_records, images_of
-from pipelines.sources.options import options_of
-from pipelines.sources.refs import root_of
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 

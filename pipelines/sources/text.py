@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pydantic
 
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import files_of, read_text, records
-from pipelines.sources.refs import root_of
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import files_of, read_text, records
+from pipelines.reading.refs import root_of
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 

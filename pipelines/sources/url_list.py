@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.sources.errors import SourceError
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import files_of, records
-from pipelines.sources.refs import root_of
+from pipelines.reading.errors import SourceError
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import files_of, records
+from pipelines.reading.refs import root_of
 from schemas.sample import ImageRef, Message, Sample
 from schemas.spec import Source
 

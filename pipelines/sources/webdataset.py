@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from pipelines.sources.errors import SourceError
-from pipelines.sources.options import Options, options_of
-from pipelines.sources.records import Record, as_text, files_of
-from pipelines.sources.refs import IMAGE_SUFFIXES, range_image, root_of
-from pipelines.sources.tars import Member, members, read_member
+from pipelines.reading.errors import SourceError
+from pipelines.reading.options import Options, options_of
+from pipelines.reading.records import Record, as_text, files_of
+from pipelines.reading.refs import IMAGE_SUFFIXES, range_image, root_of
+from pipelines.reading.tars import Member, members, read_member
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 

@@ -1,4 +1,4 @@
-"""Dedup: rows whose content, or whose picture, another row of the same task already brings (DESIGN D1, D4).
+"""Dedup: rows whose content, or whose picture, another row of the same task already brings (design D1, D4).
 
 What a row is compared by is a matter of what it says. A picture to generate, or one with a caption, is its picture.
 A page, a conversation or a text is the whole sample: several conversations about one picture are all wanted, and so

@@ -19,9 +19,9 @@ from typing import Any
 from janus.images import ImageProblem, inspect
 from pipelines import ledger
 from pipelines.fetch import Fetched, Fetcher, make_fetcher
+from pipelines.reading.local import LocalImages, TooLarge
+from pipelines.reading.refs import root_of
 from pipelines.shardio import ShardReader, ShardWriter
-from pipelines.sources.local import LocalImages, TooLarge
-from pipelines.sources.refs import root_of
 from pipelines.steps.context import Build, LayerWork, Shard, judge_layer, make_layer
 from schemas.manifest import ShardManifest
 from schemas.reasons import Outcome

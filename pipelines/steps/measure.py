@@ -1,4 +1,4 @@
-"""Measure: everything the thresholds may ask about, once per row (DESIGN D2).
+"""Measure: everything the thresholds may ask about, once per row (design D2).
 
 Each image is decoded here for the first time, so a damaged one turns from `ok` to `bad_image`.
 """

@@ -1,4 +1,4 @@
-"""Publish: one snapshot over all shards, with a funnel that must add up, put in place atomically (DESIGN D3).
+"""Publish: one snapshot over all shards, with a funnel that must add up, put in place atomically (design D3).
 
 Read from manifests alone: publishing costs the same however large the shards are.
 """

@@ -1,4 +1,4 @@
-"""Tokenize: rows ready to train on (DESIGN D6): token ids, loss mask, VQ codes, SigLIP input.
+"""Tokenize: rows ready to train on (design D6): token ids, loss mask, VQ codes, SigLIP input.
 
 Kept rows are taken in order, decoded ahead of the device, and their generated images encoded in batches that fill it.
 Rows that an earlier train shard already has, made from the same raw shard in the same way (before a threshold changed,

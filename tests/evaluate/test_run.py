@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo.detector import ShapesDetector
 from janus.evaluate import geneval
 from janus.evaluate.questions import Question
 from janus.evaluate.run import Sampling, Suite, evaluate
-from janus.evaluate.shapes import ShapesDetector
 from tests.model.toy import toy_janus
 
 PROMPT = geneval.Prompt(
@@ -82,8 +82,8 @@ def test_a_missing_image_is_named_with_its_question(janus, suite: Suite, tmp_pat
 
 
 def test_the_shapes_detector_and_the_benchmarks_rules_agree_with_what_was_drawn() -> None:
-    from janus.shapes.draw import draw
-    from janus.shapes.scene import make_scene
+    from demo.world.draw import draw
+    from demo.world.scene import make_scene
 
     for index in range(60):
         scene = make_scene(3, "train", index)

@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole Janus folder of random weights."""
-    from janus.model.folder import save_janus
+    from janus.model.checkpoints.model_folder import save_janus
     from tests.model.toy import toy_janus
 
     folder = tmp_path_factory.mktemp("toy") / "janus"

@@ -16,7 +16,7 @@ VARIABLES = {"world": "w", "janus": "j", "clip": "c"}
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_the_built_in_worlds_specs_are_whole(stage: int) -> None:
-    spec = load_spec(ROOT / f"flows/corpora/shapes-stage{stage}.toml", VARIABLES)
+    spec = load_spec(ROOT / f"demo/corpora/shapes-stage{stage}.toml", VARIABLES)
     assert (spec.name, spec.stage) == (f"shapes-stage{stage}", stage)
     tasks = {source.task for source in spec.sources}
     assert tasks == ({"understanding", "generation"} if stage == 1 else {"understanding", "generation", "text"})

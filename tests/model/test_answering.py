@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import JanusForConditionalGeneration
 
-from janus.model.answering import answer, stream_answer, text_prompt
+from janus.model.inference.answering import answer, stream_answer, text_prompt
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from schemas.sample import Message

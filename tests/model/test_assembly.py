@@ -28,7 +28,7 @@ from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 
 from janus.assemble import main
 from janus.model.assembly import assemble
-from janus.model.folder import load_janus
+from janus.model.checkpoints.model_folder import load_janus
 from janus.model.network import MODULES
 from janus.model.parts import build
 from janus.model.presets import preset_config

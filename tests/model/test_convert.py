@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, JanusForConditionalGeneration
 
 from janus.export import main
+from janus.model.checkpoints.convert import read_checkpoint
+from janus.model.checkpoints.deepseek import tensors_to_deepseek
+from janus.model.checkpoints.model_folder import load_janus, save_janus
 from janus.model.config import PATCH_VQ, make_config
-from janus.model.convert import read_checkpoint
-from janus.model.deepseek import tensors_to_deepseek
-from janus.model.folder import load_janus, save_janus
 from janus.model.parts import build
 from janus.model.vq import encode_codes
 from tests.model.toy import GRID, IMG, SIDE, toy_config, toy_janus, toy_processor

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import JanusForConditionalGeneration
 
-from janus.model.deepseek import (
+from janus.model.checkpoints.deepseek import (
     config_to_deepseek,
     config_to_hf,
     is_published_shape,

@@ -15,8 +15,8 @@ from PIL import Image
 
 import janus.chat
 import janus.generate
-from janus.model.folder import save_janus
-from janus.model.sampling import answer, sample_images
+from janus.model.checkpoints.model_folder import save_janus
+from janus.model.inference.sampling import answer, sample_images
 from schemas.sample import Message
 from tests.model.toy import SIDE, toy_janus
 

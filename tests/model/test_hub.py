@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from janus.model.hub import model_folder
+from janus.model.checkpoints.hub import model_folder
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import JanusProcessor, PreTrainedTokenizerFast
 
-from janus.model.fingerprint import fingerprints, vq_fingerprint
+from janus.model.checkpoints.fingerprint import fingerprints, vq_fingerprint
 from janus.model.parts import vq_tokenizer
 from janus.model.processor import Processor, load_tokenizer
 from janus.model.templates import encode_sample

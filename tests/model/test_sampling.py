@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from janus.model.inference.sampling import codes_to_images, image_prompt, null_prompt, sample_codes, sample_images
+from janus.model.inference.sampling_params import Settings
 from janus.model.network import Janus
-from janus.model.noise import Settings
 from janus.model.processor import Processor
-from janus.model.sampling import codes_to_images, image_prompt, null_prompt, sample_codes, sample_images
 from tests.model.toy import BOI, BOS, CODES, GRID, PAD, SIDE, toy_janus
 
 PROMPTS = ["a red fish", "two blue squares left of a very small green triangle", "x"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from janus.model.answering import answer
 from janus.model.device import cast
-from janus.model.noise import Settings
-from janus.model.sampling import sample_codes
+from janus.model.inference.answering import answer
+from janus.model.inference.sampling import sample_codes
+from janus.model.inference.sampling_params import Settings
 from schemas.sample import Message
 from tests.model.toy import toy_janus
 

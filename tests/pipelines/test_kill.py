@@ -1,4 +1,4 @@
-"""`kill -9` at any moment costs work, never a byte (DESIGN D3)."""
+"""`kill -9` at any moment costs work, never a byte (design D3)."""
 
 from __future__ import annotations
 

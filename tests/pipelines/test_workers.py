@@ -1,4 +1,4 @@
-"""The same bytes with any number of worker processes (DESIGN D1)."""
+"""The same bytes with any number of worker processes (design D1)."""
 
 from __future__ import annotations
 

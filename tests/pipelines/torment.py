@@ -27,7 +27,12 @@ def preload() -> None:
     quiet_beam()
     for name in (*(f"pipelines.steps.{step}" for step in STEPS), "pipelines.steps.dedup_pipeline", "pipelines.dofn"):
         importlib.import_module(name)
-    for name in ("janus.model.fingerprint", "janus.model.templates", "simplejpeg", "pipelines.steps.publish"):
+    for name in (
+        "janus.model.checkpoints.fingerprint",
+        "janus.model.templates",
+        "simplejpeg",
+        "pipelines.steps.publish",
+    ):
         importlib.import_module(name)
 
 

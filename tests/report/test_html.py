@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from flows.report.html import Raw, join, page, section, stacked_bar, table, tag
+from janus.report.html import Raw, join, page, section, stacked_bar, table, tag
 
 
 def test_text_is_escaped_once_and_html_is_left_alone() -> None:

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from flows.report import svg
+from janus.report import svg
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from pipelines.sources.local import LocalImages
+from pipelines.reading.local import LocalImages
 from schemas.sample import ImageRef
 
 

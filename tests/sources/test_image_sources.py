@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.reading.tars import members, read_member
 from pipelines.sources import SourceError
-from pipelines.sources.tars import members, read_member
 from tests.pictures import PICTURES
 from tests.sources.reading import read_image
 

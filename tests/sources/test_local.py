@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.reading.local import LocalImages, TooLarge
+from pipelines.reading.tars import members
 from pipelines.sources import SourceError
-from pipelines.sources.local import LocalImages, TooLarge
-from pipelines.sources.tars import members
 from schemas.sample import ImageRef
 from tests.sources.reading import read_image
 
@@ -127,7 +127,7 @@ def test_the_cap_itself_is_allowed(tmp_path: Path, cells: list[bytes]) -> None:
 MEASURE = """
 import contextlib, sys
 from pathlib import Path
-from pipelines.sources.local import LocalImages, TooLarge
+from pipelines.reading.local import LocalImages, TooLarge
 from schemas.sample import ImageRef
 from tests.memory import peak
 root = Path(sys.argv[1])

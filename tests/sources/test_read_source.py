@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from demo.source import PARTS
 from pipelines.sources import SourceError, formats, read_source
-from pipelines.sources.shapes import PARTS
 from schemas.spec import Source
 from tests.pictures import PICTURES
 
@@ -80,7 +80,7 @@ def test_every_part_of_the_built_in_world(tmp_path: Path, read) -> None:
     world = tmp_path / "world"
     with pytest.raises(SourceError, match=r"no world here; run python -m janus\.shapes"):
         read("shapes", world, part="imagenet")
-    command = [sys.executable, "-m", "janus.shapes", "--out", str(world), "--scenes", "40", "--heldout", "2"]
+    command = [sys.executable, "-m", "demo.world", "--out", str(world), "--scenes", "40", "--heldout", "2"]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).resolve().parents[2])
     tasks = {"imagenet": "generation", "captions": "generation", "text": "text", "chat": "text"}
     found = Counter()

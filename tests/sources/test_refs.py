@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.reading.refs import image_at, local_image
 from pipelines.sources import SourceError
-from pipelines.sources.refs import image_at, local_image
 from schemas.sample import ImageRef, Message, Sample
 from tests.sources.reading import read_image
 

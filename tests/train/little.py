@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import JanusVisionConfig, JanusVQVAEConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from janus.data.config import DataConfig
+from janus.model.checkpoints.fingerprint import fingerprints
+from janus.model.checkpoints.model_folder import save_janus
 from janus.model.config import PATCH_VQ, make_config
-from janus.model.fingerprint import fingerprints
-from janus.model.folder import save_janus
 from janus.model.parts import build
 from janus.model.processor import SPECIAL_TOKENS, Processor
 from janus.train.presets import recipe

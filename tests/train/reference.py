@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from janus.model.folder import save_janus
+from janus.model.checkpoints.model_folder import save_janus
 from janus.model.parts import build
 from janus.model.presets import preset_config
 from janus.model.processor import Processor

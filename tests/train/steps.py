@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from janus.data.loader import Loader
-from janus.model.folder import load_janus
+from janus.model.checkpoints.model_folder import load_janus
 from janus.train.gradients import Clipper
 from janus.train.loop import token_ids
 from janus.train.optim import freeze

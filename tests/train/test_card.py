@@ -14,7 +14,7 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from janus.data.loader import Loader
-from janus.model.folder import load_janus
+from janus.model.checkpoints.model_folder import load_janus
 from janus.model.parts import build
 from janus.model.presets import preset_config
 from janus.train.card import check_first_loss, make_card, show

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from janus.model.folder import load_janus
+from janus.model.checkpoints.model_folder import load_janus
 from janus.train.folder import checkpoint_to_model
 from janus.train.loop import train
 from janus.train.recipe import Checkpoint

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from janus.model.folder import load_janus
+from janus.model.checkpoints.model_folder import load_janus
 from janus.model.network import MODULES, Janus
 from janus.train.gradients import Clipper
 from janus.train.optim import Optimizers, decays, freeze, is_hidden_matrix, module_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from janus.model.folder import read_config
+from janus.model.checkpoints.model_folder import read_config
 from janus.model.presets import PRESETS
 from tests.train.reference import CURVE, STEPS, machine, reference_run, write_reference_model
 

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from janus.cli import run
 from janus.data.loader import Loader
-from janus.model.folder import load_janus
+from janus.model.checkpoints.model_folder import load_janus
 from janus.train import loop
 from janus.train.__main__ import main
 from janus.train.checkpoint import committed

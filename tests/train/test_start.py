@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from janus.cli import run
-from janus.model.fingerprint import fingerprints
+from janus.model.checkpoints.fingerprint import fingerprints
 from janus.train.__main__ import main
 from janus.train.checkpoint import committed
 from janus.train.loop import train

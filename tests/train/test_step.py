@@ -12,7 +12,7 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 
 from janus.data.loader import Loader
-from janus.model.folder import load_janus
+from janus.model.checkpoints.model_folder import load_janus
 from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch
 from janus.train.gradients import Clipper
 from janus.train.loop import token_ids

@@ -13,8 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 from janus.data.loader import Loader
-from janus.model.folder import load_janus
-from janus.model.sampling import sample_images
+from janus.model.checkpoints.model_folder import load_janus
+from janus.model.inference.sampling import sample_images
 from janus.train.loop import token_ids, train
 from janus.train.metrics import read_metrics
 from janus.train.recipe import Watch

@@ -1,0 +1,1 @@
+"""Model folders: reading, writing and converting the checkpoint layouts of a Janus."""

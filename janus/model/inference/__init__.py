@@ -1,0 +1,1 @@
+"""Answers and images from a trained Janus."""

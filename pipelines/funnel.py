@@ -1,0 +1,67 @@
+"""What a corpus says about itself: the funnel of every source, and the caption scores of its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas.manifest import Snapshot
+from schemas.reasons import Drop, Outcome
+
+ROWS_IN = "rows"
+"""Name of the number of rows in, in a snapshot's funnel."""
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """One source's rows: in = kept + dropped by reason + failed by reason."""
+
+    source: str
+    rows: int
+    kept: int
+    dropped: dict[str, int]
+    failed: dict[str, int]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether no row vanished."""
+        return self.rows == self.kept + sum(self.dropped.values()) + sum(self.failed.values())
+
+
+def funnels(snapshot: Snapshot) -> list[Funnel]:
+    """The funnel of every source, in order of their names."""
+    drops = {reason.value for reason in Drop} - {Drop.KEPT.value}
+    failures = {outcome.value for outcome in Outcome} - {Outcome.OK.value}
+    return [
+        Funnel(
+            source,
+            counts[ROWS_IN],
+            counts.get(Drop.KEPT.value, 0),
+            {reason: count for reason, count in counts.items() if reason in drops and count},
+            {reason: count for reason, count in counts.items() if reason in failures and count},
+        )
+        for source, counts in sorted(snapshot.funnel.items())
+    ]
+
+
+def caption_scores(corpus: Path, snapshot: Snapshot, source: str | None = None) -> list[tuple[str, float]]:
+    """(address of the first image, caption score) of every scored row of `source`, or of all sources, kept or not."""
+    scored = []
+    for shard in snapshot.shards:
+        if source not in (None, shard.source):
+            continue
+        signals = _read(corpus / shard.upstream["signals"], ["uid", "caption_score"])
+        raw = _read(corpus / shard.upstream["raw"], ["uid", "images"])
+        assert signals["uid"] == raw["uid"], f"{shard.path}: layers are not aligned"
+        for score, images in zip(signals["caption_score"], raw["images"], strict=True):
+            if score is not None:
+                scored.append((images[0]["url"] or "", score))
+    return scored
+
+
+def _read(path: Path, columns: list[str]) -> dict[str, list]:
+    with pa.OSFile(str(path)) as file:
+        table = pa.ipc.open_file(file).read_all().select(columns)
+    return table.to_pydict()

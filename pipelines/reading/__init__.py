@@ -1,0 +1,1 @@
+"""Reading what sources are made of: records, references to images, tars, options."""

@@ -1,0 +1,78 @@
+"""What is added by adding a file: sources, signals, filters, benchmarks, loggers, detectors (design D13).
+
+A plug-in is a module. Those of this project are the modules of one folder, found by being there; other packages name
+theirs as entry points of the group `janus_forge.<folder>`:
+
+    [project.entry-points."janus_forge.signals"]
+    brightness = "my_package.brightness"
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+
+
+@dataclass(frozen=True)
+class PluginFolder:
+    """One kind of plug-in."""
+
+    package: str
+    """Its folder, as a package: "pipelines.signals"."""
+    noun: str
+    """What one is called in messages: "signal"."""
+
+    @property
+    def group(self) -> str:
+        """Entry-point group of the plug-ins of other packages."""
+        return f"janus_forge.{self.package.rpartition('.')[2]}"
+
+    @cached_property
+    def _own(self) -> tuple[str, ...]:
+        spec = importlib.util.find_spec(self.package)
+        places = (spec and spec.submodule_search_locations) or []
+        return tuple(m.name for m in pkgutil.iter_modules(places) if not m.ispkg and not m.name.startswith("_"))
+
+    @cached_property
+    def _others(self) -> dict[str, EntryPoint]:
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=self.group):
+            if point.name in self._own or (point.name in found and found[point.name].value != point.value):
+                raise ValueError(
+                    f"two {self.noun}s are called {point.name!r}: one is {point.value} "
+                    f"(entry point of group {self.group}); uninstall or rename it"
+                )
+            found[point.name] = point
+        return found
+
+    def names(self) -> list[str]:
+        """Names of all there are, sorted; none is imported.
+
+        Raises ValueError if two have one name.
+        """
+        return sorted((*self._own, *self._others))
+
+    def load(self, name: str) -> ModuleType:
+        """The module of the plug-in `name`.
+
+        Raises ValueError with one line: there is none of this name, or it needs a package that is not installed.
+        """
+        if name not in self.names():
+            close = difflib.get_close_matches(name, self.names(), 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(f"no {self.noun} {name!r}{hint}; there are: {', '.join(self.names())}")
+        try:
+            if name in self._own:
+                return importlib.import_module(f"{self.package}.{name}")
+            module = self._others[name].load()
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{self.noun} {name} needs the package {error.name!r}, which is not installed") from None
+        if not isinstance(module, ModuleType):
+            raise ValueError(f"entry point {name} of group {self.group}: expected a module, found {module!r}")
+        return module
