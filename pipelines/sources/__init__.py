@@ -24,7 +24,7 @@ from schemas.spec import Source
 
 __all__ = ["SourceError", "formats", "read_source"]
 
-FORMATS = PluginFolder(__name__, "source format")
+FORMATS = PluginFolder(__name__, "format")
 
 
 def formats() -> list[str]:

@@ -78,7 +78,7 @@ def test_the_order_does_not_depend_on_how_the_files_were_made(tmp_path: Path, re
 
 def test_every_part_of_the_built_in_world(tmp_path: Path, read) -> None:
     world = tmp_path / "world"
-    with pytest.raises(SourceError, match=r"no world here; run python -m janus\.shapes"):
+    with pytest.raises(SourceError, match=r"no world here; run python -m demo\.world"):
         read("shapes", world, part="imagenet")
     command = [sys.executable, "-m", "demo.world", "--out", str(world), "--scenes", "40", "--heldout", "2"]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).resolve().parents[2])

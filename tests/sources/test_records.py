@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.reading.records import Record, files_of, records
 from pipelines.sources import SourceError
-from pipelines.sources import records as module
+from pipelines.reading import records as module
 from schemas.spec import Source
 
 ROWS = [
