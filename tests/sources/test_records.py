@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.reading import records as module
 from pipelines.reading.records import Record, files_of, records
 from pipelines.sources import SourceError
-from pipelines.reading import records as module
 from schemas.spec import Source
 
 ROWS = [
