@@ -212,7 +212,3 @@ def descendants(pid: int) -> list[int]:
 )
 def test_messages_become_outcomes(message: str, outcome: Outcome, status: int | None) -> None:
     assert classify(message) == (outcome, status)
-
-
-def test_photo_is_small_enough_for_the_caps() -> None:
-    assert len(PHOTO) < LIMITS.max_bytes
