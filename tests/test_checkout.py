@@ -27,5 +27,5 @@ def test_commands_that_tests_start_are_those_of_this_checkout(tmp_path: Path) ->
 
 
 def test_no_folder_of_tests_is_a_package() -> None:
-    """With an `__init__.py`, pytest would import tests/pipelines/test_x.py as `pipelines.test_x`: another `pipelines`."""
+    """With one, pytest would import tests/pipelines/test_x.py as `pipelines.test_x`: another `pipelines`."""
     assert not [*ROOT.joinpath("tests").rglob("__init__.py")]

@@ -14,7 +14,7 @@ from pipelines.fetch import make_fetcher
 from pipelines.fetch.img2dataset_engine import Img2datasetFetcher, classify
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
-from tests.fetch.hostile import PHOTO, Hostile
+from tests.fetch.hostile import Hostile
 from tests.pictures import PICTURES
 
 LIMITS = Limits(max_bytes=1 << 20, max_pixels=1_000_000, deadline_s=2)
