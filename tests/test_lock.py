@@ -39,7 +39,12 @@ def test_every_requirement_of_every_locked_package_is_locked(python: str) -> Non
     project = pyproject["project"]
     overridden = {Requirement(line).name: line for line in pyproject["tool"]["uv"]["override-dependencies"]}
     extras = project["optional-dependencies"]
-    lines = sum((extras[name] for name in ("dev", "flows", "pipelines", "tensorboard")), project["dependencies"])
+    lines, names = [*project["dependencies"]], ["dev"]
+    while names:
+        for line in extras[names.pop()]:
+            lines.append(line)
+            if (one := Requirement(line)).name == project["name"]:
+                names += one.extras
     open_ = [("pyproject.toml", one) for one in map(Requirement, lines) if one.name != project["name"]]
     seen: set[tuple[str, frozenset[str]]] = set()
     while open_:
