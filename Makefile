@@ -52,10 +52,15 @@ bench: $(READY) ## Run the benchmarks that need no GPU, photos or other loaders 
 	@$(BIN)/python -m benchmarks.packed_attention
 	@$(BIN)/python -m benchmarks.generate --preset tiny
 
+docs: $(READY) ## Build the documentation site in site/
+	@$(call install,-e .[docs])
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "site/index.html"
+
 lock: ## Resolve requirements.lock anew (names and versions only)
 	@$(BIN)/uv pip compile -q --no-header --no-emit-index-url --no-annotate --python-version 3.11.0 pyproject.toml --extra dev -o requirements.lock
 
 clean: ## Remove the environment, caches and run folders
-	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) runs site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
-.PHONY: help setup demo test test-all lint bench lock clean
+.PHONY: help setup demo test test-all lint bench docs lock clean
