@@ -39,7 +39,6 @@ from typing import Any
 
 SIDE = 384
 SIDES = ("ours", "img2dataset", "ceiling")
-MAX_PIXELS = 64_000_000
 
 
 def photos(folders: list[Path]) -> list[Path]:
@@ -137,8 +136,8 @@ def process(row: dict[str, Any], model: str) -> dict[str, Any]:
     from schemas.sample import Message
 
     processor = _processor(model)
-    facts = inspect(row["jpg"], max_pixels=MAX_PIXELS)
-    image = load_rgb(row["jpg"], max_pixels=MAX_PIXELS)
+    facts = inspect(row["jpg"])
+    image = load_rgb(row["jpg"])
     pixels = processor.understanding_pixels(image)
     messages = [Message(role="caption", text=row["caption"])]
     encoded = encode_sample(processor, task="understanding", template="plain", messages=messages)
@@ -253,7 +252,7 @@ def stages(files: list[Path], model: Path, rounds: int) -> None:
         "decode (Pillow)": (opened, data),
         "resize and pad to 384 (bicubic)": (lambda image: understanding_pixels(image, SIDE), decoded),
         "download: header and hash": (
-            lambda image: (inspect(image, max_pixels=MAX_PIXELS), hashlib.sha256(image).digest()),
+            lambda image: (inspect(image), hashlib.sha256(image).digest()),
             data,
         ),
         "measure: reduced decode, hash, language": (lambda row: measure_row(row, limits), rows),

@@ -30,7 +30,7 @@ def pictures(folder: Path, size: int, limit: int) -> torch.Tensor:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") and len(squares) < limit:
             try:
-                squares.append(generation_pixels(load_rgb(path.read_bytes(), max_pixels=64_000_000), size))
+                squares.append(generation_pixels(load_rgb(path.read_bytes()), size))
             except ImageProblem:
                 continue
     if not squares:

@@ -18,6 +18,7 @@ from pathlib import Path
 from demo.screen import Screen, last_line
 from flows import lifeline
 from schemas.digest import digest, file_sha256
+from schemas.files import write_file
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -135,9 +136,7 @@ class Chain:
             time.monotonic() - start,
             step.describe(step.folder),
         )
-        unfinished = done.with_suffix(".new")
-        unfinished.write_text(json.dumps(asdict(record), indent=2))
-        unfinished.rename(done)
+        write_file(done, json.dumps(asdict(record), indent=2))
         begun.unlink()
         return record
 

@@ -21,6 +21,7 @@ from prefect.artifacts import (
 
 from janus.images import ImageProblem, load_rgb
 from janus.report import svg
+from janus.report.contact_sheet import contact_sheet
 from pipelines.funnel import caption_scores, funnels
 from schemas.manifest import Snapshot, SnapshotShard
 
@@ -90,12 +91,7 @@ def sample_sheet(corpus: Path, snapshot: Snapshot) -> Image.Image | None:
             streams.append(stream)
     if not chosen:
         return None
-    sheet = Image.new("RGB", (columns * SIDE, -(-len(chosen) // columns) * SIDE), "white")
-    for index, picture in enumerate(chosen):
-        picture.thumbnail((SIDE, SIDE))
-        left, top = index % columns * SIDE, index // columns * SIDE
-        sheet.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))
-    return sheet
+    return contact_sheet(chosen, columns=columns, side=SIDE)
 
 
 def _pictures(corpus: Path, shard: SnapshotShard) -> Iterator[Image.Image]:
@@ -109,6 +105,6 @@ def _pictures(corpus: Path, shard: SnapshotShard) -> Iterator[Image.Image]:
             for uid, images in zip(batch.column("uid"), batch.column("images"), strict=True):
                 if uid.as_py() in kept and len(images) and (data := images[0]["bytes"].as_py()) is not None:
                     try:
-                        yield load_rgb(data, max_pixels=64_000_000)
+                        yield load_rgb(data)
                     except ImageProblem:
                         continue

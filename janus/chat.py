@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from janus.model.processor import Processor
     from schemas.sample import Message
 
-_MAX_PIXELS = 200_000_000
 _HELP = "/image FILE adds a picture to your next message, /reset starts over, /quit ends"
 
 
@@ -161,7 +160,7 @@ def read_picture(path: Path) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such picture")
     try:
-        return load_rgb(path.read_bytes(), max_pixels=_MAX_PIXELS)
+        return load_rgb(path.read_bytes())
     except ImageProblem as problem:
         raise ValueError(f"{path}: {problem}") from None
 

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from janus.cli import console, parse, run
+from schemas.files import atomic_file, write_file
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
 
-_GAP = 4
 """Pixels between the pictures of a grid."""
 
 
@@ -119,6 +118,8 @@ def write_pictures(
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
+    from janus.report.contact_sheet import contact_sheet
+
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for index, (picture, (prompt, seed)) in enumerate(zip(pictures, jobs, strict=True)):
@@ -127,22 +128,12 @@ def write_pictures(
         for key, value in facts.items():
             text.add_itxt(key, str(value))
         name = f"{index:05d}-{_slug(prompt)}-{seed}.png"
-        Image.fromarray(picture).save(folder / name, pnginfo=text)
+        with atomic_file(folder / name) as file:
+            Image.fromarray(picture).save(file, "PNG", pnginfo=text)
         lines.append(json.dumps({"file": name, **facts}, ensure_ascii=False))
-    (folder / "images.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    grid(pictures, columns).save(folder / "grid.png")
-
-
-def grid(pictures: np.ndarray, columns: int) -> Image.Image:
-    """Pictures uint8[N, S, S, 3] on white, row by row."""
-    from PIL import Image
-
-    step = pictures.shape[1] + _GAP
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
-    for index, picture in enumerate(pictures):
-        sheet.paste(Image.fromarray(picture), (index % columns * step, index // columns * step))
-    return sheet
+    write_file(folder / "images.jsonl", "\n".join(lines) + "\n")
+    with atomic_file(folder / "grid.png") as file:
+        contact_sheet(list(pictures), columns=columns).save(file, "PNG")
 
 
 def _slug(prompt: str) -> str:

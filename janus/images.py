@@ -29,6 +29,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from janus import image_headers as headers
 from schemas.reasons import Outcome
+from schemas.spec import MAX_PIXELS
 
 MAX_FRAMES = 1000
 """Frames counted at most: a 30 MB GIF can hold millions."""
@@ -62,7 +63,7 @@ class ImageFacts:
     """1 for a still image; at most MAX_FRAMES are counted."""
 
 
-def inspect(data: bytes, *, max_pixels: int) -> ImageFacts:
+def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     """Read the header of `data`. No pixel is decoded, and memory stays far below that of the pixels.
 
     Raises ImageProblem: NOT_AN_IMAGE, BAD_IMAGE (damaged header) or TOO_MANY_PIXELS (more than `max_pixels`).
@@ -76,7 +77,7 @@ def inspect(data: bytes, *, max_pixels: int) -> ImageFacts:
         return ImageFacts(str(image.format), mode, width, height, orientation, _frames(image, data))
 
 
-def load_rgb(data: bytes, *, max_pixels: int) -> Image.Image:
+def load_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode `data` into an upright image of mode RGB, 8 bits per channel.
 
     Raises ImageProblem as `inspect` does; BAD_IMAGE also for pixels that are damaged or cut short.

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pydantic
 
-from pipelines.shardio import TEMPORARY, ShardError, ShardReader, Written, atomic_file, finished, open_shard
+from pipelines.shardio import ShardError, ShardReader, Written, finished, open_shard
 from schemas.digest import canonical_json, digest
+from schemas.files import TEMPORARY, write_file
 from schemas.layers import LAYERS, VERSION
 from schemas.manifest import FORMAT, ShardManifest, TrainSummary
 from schemas.sample import Task
@@ -144,8 +145,7 @@ def commit(
         counts={name: count for name, count in sorted(counts.items()) if count},
         summary=summary,
     )
-    with atomic_file(corpus / manifest_path(path_of(manifest))) as file:
-        file.write(canonical_json(manifest))
+    write_file(corpus / manifest_path(path_of(manifest)), canonical_json(manifest))
     return manifest
 
 

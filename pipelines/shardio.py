@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.digest import file_sha256
+from schemas.files import TEMPORARY, atomic_file
 from schemas.layers import LAYERS, check_layer
 from schemas.manifest import ShardManifest
 
@@ -28,8 +27,6 @@ BATCH_ROWS = {"rows": 2048, "raw": 64, "signals": 2048, "decision": 2048, "train
 BATCH_BYTES = 64 << 20
 """Original images in a record batch: one that holds so much is cut before its rows are full. Both writer and readers
 hold a batch."""
-TEMPORARY = ".tmp-"
-"""Prefix of unfinished files. Nothing reads them; the next build sweeps them away."""
 
 
 def finished(folder: Path, pattern: str) -> list[Path]:
@@ -42,35 +39,6 @@ def finished(folder: Path, pattern: str) -> list[Path]:
 
 class ShardError(ValueError):
     """A shard that is missing or damaged, in one line that names the file and says what to do."""
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that becomes `path` when the block ends well: temp, fsync, rename, fsync of the folder.
-
-    On an exception (a full disk among them) nothing is left under `path` and the temporary file is removed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @dataclass(frozen=True)

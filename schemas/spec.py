@@ -17,6 +17,9 @@ import pydantic
 
 from schemas.sample import Task
 
+MAX_PIXELS = 64_000_000
+"""Pixels of an image that anyone may have made, from its header; more is refused undecoded. 8000 x 8000 fits."""
+
 
 class _Model(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -118,7 +121,7 @@ class Limits(_Model):
 
     max_bytes: int = pydantic.Field(default=32 * 1024 * 1024, ge=1)
     """Per image."""
-    max_pixels: int = pydantic.Field(default=64_000_000, ge=1)
+    max_pixels: int = pydantic.Field(default=MAX_PIXELS, ge=1)
     """Per image, from its header, before any decoding."""
     redirects: int = pydantic.Field(default=5, ge=0)
     deadline_s: float = pydantic.Field(default=30.0, gt=0, le=86_400)

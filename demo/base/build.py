@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -23,6 +22,7 @@ from janus.model.presets import preset_config
 from janus.model.processor import Processor
 from janus.model.templates import DESCRIBE, STYLES, TURN_END
 from schemas.digest import digest, file_sha256
+from schemas.files import atomic_folder
 
 CLIP_PICTURES = 8000
 TOKENIZER_TEXTS = 500
@@ -48,16 +48,12 @@ def build_base(out: Path, seed: int, console: Console) -> bool:
         return False
     if out.exists() and not record.is_file() and any(out.iterdir()):
         raise ValueError(f"{out}: not empty and no base models in it; give another --out")
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     torch.set_num_threads(os.cpu_count() or 1)
     model, processor, scorer = fit(seed, console)
-    save_janus(unfinished / "janus", model, processor)
-    clip.save_clip(unfinished / "clip", scorer)
-    (unfinished / RECORD).write_text(json.dumps(made_from))
-    shutil.rmtree(out, ignore_errors=True)
-    unfinished.rename(out)
+    with atomic_folder(out) as unfinished:
+        save_janus(unfinished / "janus", model, processor)
+        clip.save_clip(unfinished / "clip", scorer)
+        (unfinished / RECORD).write_text(json.dumps(made_from))
     return True
 
 

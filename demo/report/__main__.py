@@ -16,6 +16,7 @@ from demo.report.scores import CaptionScores, split_by_truth
 from janus import cli
 from janus.report.html import page, tag
 from pipelines.funnel import caption_scores, funnels
+from schemas.files import write_file
 from schemas.manifest import load_snapshot
 from schemas.spec import load_spec
 
@@ -35,7 +36,7 @@ def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
     """
     scores = _caption_scores(run)
     results = _results(run, scores)
-    (run / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_file(run / "results.json", json.dumps(results, indent=2) + "\n")
     rebuilt = pictures.reconstruct(
         run / "base" / "janus", sorted((run / "world/heldout/images").iterdir())[:RECONSTRUCTIONS]
     )
@@ -60,7 +61,7 @@ def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
         build.caption_histogram(scores, _threshold()),
         build.reconstructions(rebuilt, snapshots["shapes-stage2"].fingerprints.generation_tokens),
     )
-    (run / "report.html").write_text(html)
+    write_file(run / "report.html", html)
 
 
 def _results(run: Path, scores: CaptionScores) -> dict[str, Any]:

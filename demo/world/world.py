@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from demo.world.questions import Question, talk
 from demo.world.scene import PAIRS, Scene, make_scene
 from demo.world.texts import conversation, document
 from schemas.digest import digest, file_sha256
+from schemas.files import atomic_folder
 
 HOST = "http://shapes.test"
 """Where the captions source says its images are. A build resolves it to a local server (Operations.resolve)."""
@@ -89,13 +89,9 @@ def write_world(out: Path, config: WorldConfig) -> bool:
         return False
     if out.exists() and not marker.is_file() and any(out.iterdir()):
         raise ValueError(f"{out}: not empty and not a shapes world; give another --out")
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    _Writer(unfinished, config).write()
-    (unfinished / "world.json").write_text(json.dumps(made_from))
-    shutil.rmtree(out, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.rename(out)
+    with atomic_folder(out, durable=False) as unfinished:
+        _Writer(unfinished, config).write()
+        (unfinished / "world.json").write_text(json.dumps(made_from))
     return True
 
 

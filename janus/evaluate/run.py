@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from janus.evaluate import geneval, questions
-from janus.evaluate.grid import picture_grid
 from janus.evaluate.questions import KINDS, Kind, Question
+from janus.report.contact_sheet import contact_sheet
+from schemas.files import atomic_file, write_file
 
 if TYPE_CHECKING:
     from janus.model.network import Janus
@@ -80,7 +81,7 @@ def evaluate(
             results[kind] = _ask(model, processor, suite, kind, out, on_progress)
     if suite.prompts:
         results["geneval"] = _draw(model, processor, suite, out, on_progress)
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_file(out / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
 
@@ -122,7 +123,7 @@ def _open(folder: Path | None, question: Question) -> Any:
     path = (folder or Path()) / question.image
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image (question {question.id}); give its folder with --images")
-    return load_rgb(path.read_bytes(), max_pixels=64_000_000)
+    return load_rgb(path.read_bytes())
 
 
 def _draw(model: Janus, processor: Processor, suite: Suite, out: Path, on_progress: Progress) -> dict[str, float]:
@@ -154,8 +155,10 @@ def _draw(model: Janus, processor: Processor, suite: Suite, out: Path, on_progre
             | {"found": [asdict(one) for one in found]}
         )
     _write_lines(out / "geneval.jsonl", lines)
-    np.save(out / "geneval.npy", images)
-    picture_grid(list(images), verdicts).save(out / "geneval.png")
+    with atomic_file(out / "geneval.npy") as file:
+        np.save(file, images)
+    with atomic_file(out / "geneval.png") as file:
+        contact_sheet(list(images), side=96, verdicts=verdicts).save(file, "PNG")
     return geneval.scores((prompt.tag, correct) for prompt, correct in zip(wanted, verdicts, strict=True))
 
 
@@ -165,4 +168,4 @@ def _seed(seed: int, index: int) -> int:
 
 
 def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

@@ -1,1 +1,1 @@
-"""The demo's report: one HTML file that shows what was done, how long it took and what came of it."""
+"""Showing results: charts, HTML pages, contact sheets of pictures."""

@@ -13,7 +13,6 @@ step is random. Files are safetensors and JSON, so reading one never runs code.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import warnings
@@ -30,6 +29,7 @@ from torch import nn
 from janus.train.optim import Optimizers
 from janus.train.recipe import Checkpoint
 from janus.train.world import World
+from schemas.files import commit_folder
 
 COMMITTED = re.compile(r"step-(\d{6,})")
 STATE = "state.json"
@@ -122,15 +122,8 @@ class Checkpointer:
         save.done.result()
         # The coordinator's save ends after all ranks have reported theirs, so rank 0 may commit alone.
         if self._world.is_main:
-            for file in save.work.iterdir():
-                _sync(file)
             (save.work / STATE).write_text(json.dumps(save.state, indent=1))
-            _sync(save.work / STATE)
-            _sync(save.work)
-            final = self._folder / f"step-{save.step:06d}"
-            shutil.rmtree(final, ignore_errors=True)
-            save.work.rename(final)
-            _sync(self._folder)
+            commit_folder(save.work, self._folder / f"step-{save.step:06d}")
             self._prune()
 
     def _prune(self) -> None:
@@ -144,11 +137,3 @@ class Checkpointer:
             shutil.rmtree(gone)
         for left in self._folder.glob("step-*.*"):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

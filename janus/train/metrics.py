@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from schemas.files import write_file
+
 FILE = "metrics.jsonl"
 
 
@@ -19,9 +21,7 @@ class MetricsFile:
         """Continue after `start_step`: later lines, of steps that will be done again, are taken out."""
         path = folder / FILE
         kept = [json.dumps(line) + "\n" for line in read_metrics(path) if line["step"] <= start_step]
-        temporary = path.with_suffix(".new")
-        temporary.write_text("".join(kept))
-        temporary.rename(path)
+        write_file(path, "".join(kept))
         self._file = path.open("a")
 
     def write(self, line: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from janus.train.checkpoint import committed
 from janus.train.recipe import Recipe
 from janus.train.world import World
 from schemas.digest import digest, file_sha256
+from schemas.files import write_file
 from schemas.manifest import load_snapshot
 
 FILE = "recipe.json"
@@ -123,9 +124,7 @@ def write_record(
         "digests": {"model": identity["model"], "order": identity["order"]},
         "starts": [*starts, {"step": step, **environment(world)}],
     }
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(record, indent=1))
-    temporary.rename(path)
+    write_file(path, json.dumps(record, indent=1))
 
 
 def environment(world: World) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
@@ -17,12 +15,13 @@ from janus.model.inference.sampling import answer, sample_images
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch
+from janus.report.contact_sheet import contact_sheet
 from janus.train.recipe import Recipe
 from janus.train.step import precision_context
 from janus.train.world import World
+from schemas.files import atomic_file, write_file
 from schemas.sample import Message
 
-MAX_IMAGE_PIXELS = 64_000_000
 ANSWER_TOKENS = 64
 
 
@@ -81,7 +80,8 @@ class Samples:
                     cfg_scale=watch.cfg_scale,
                     seeds=list(range(len(watch.prompts))),
                 )
-                _sheet(images).save(self._folder / f"step-{step:06d}.png")
+                with atomic_file(self._folder / f"step-{step:06d}.png") as file:
+                    contact_sheet(list(images), labels=watch.prompts).save(file, "PNG")
             if self._images:
                 answers = answer(
                     janus,
@@ -96,7 +96,7 @@ class Samples:
                     json.dumps({"image": path, "question": question if self._chat else None, "answer": found}) + "\n"
                     for (path, question), found in lines
                 )
-                (self._folder / f"step-{step:06d}.jsonl").write_text(text)
+                write_file(self._folder / f"step-{step:06d}.jsonl", text)
         for module, mode in training.items():
             module.training = mode
 
@@ -108,14 +108,4 @@ def _read_image(path: str) -> Image.Image:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"--watch.questions: {path}: no such image")
-    return load_rgb(file.read_bytes(), max_pixels=MAX_IMAGE_PIXELS)
-
-
-def _sheet(images: npt.NDArray[np.uint8]) -> Image.Image:
-    """uint8[N, S, S, 3] side by side, eight in a row."""
-    side, columns = images.shape[1], min(8, len(images))
-    rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * side, rows * side))
-    for number, image in enumerate(images):
-        sheet.paste(Image.fromarray(image), (number % columns * side, number // columns * side))
-    return sheet
+    return load_rgb(file.read_bytes())

@@ -9,10 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from pipelines.ledger import manifest_path
-from pipelines.shardio import atomic_file
 from pipelines.steps.context import Build, Shard
 from pipelines.steps.summary import sum_up
 from schemas.digest import canonical_json, digest
+from schemas.files import write_file
 from schemas.manifest import Snapshot, SnapshotShard, TrainSummary
 from schemas.reasons import Drop
 from schemas.spec import CorpusSpec
@@ -103,8 +103,6 @@ def publish(build: Build, shards: Sequence[Shard]) -> Snapshot:
     parent = build.parent
     if parent and snapshot.model_copy(update={"number": parent.number, "parent": parent.parent}) == parent:
         return parent
-    with atomic_file(build.corpus / "snapshots" / f"{snapshot.name}.json") as file:
-        file.write(canonical_json(snapshot))
-    with atomic_file(build.corpus / "LATEST") as file:
-        file.write(f"{snapshot.name}\n".encode())
+    write_file(build.corpus / "snapshots" / f"{snapshot.name}.json", canonical_json(snapshot))
+    write_file(build.corpus / "LATEST", f"{snapshot.name}\n")
     return snapshot

@@ -68,13 +68,13 @@ def test_generate_writes_pictures_grid_and_index(folder: Path, tmp_path: Path, r
     prompts = [row["prompt"] for row in rows]
     expected = sample_images(*toy_janus(), prompts, template="chat", cfg_scale=2.0, seeds=[7, 8, 7, 8])
     sheet = np.asarray(Image.open(out / "grid.png"))
-    assert sheet.shape == (2 * SIDE + 4, 2 * SIDE + 4, 3)
+    assert sheet.shape == (2 * SIDE + 12, 2 * SIDE + 12, 3)
     for index, (row, picture) in enumerate(zip(rows, expected, strict=True)):
         with Image.open(out / row["file"]) as written:
             np.testing.assert_array_equal(np.asarray(written), picture)
             assert written.text["prompt"] == row["prompt"]
             assert written.text["cfg_scale"] == "2.0"
-        top, left = (index // 2) * (SIDE + 4), (index % 2) * (SIDE + 4)
+        top, left = 4 + (index // 2) * (SIDE + 4), 4 + (index % 2) * (SIDE + 4)
         np.testing.assert_array_equal(sheet[top : top + SIDE, left : left + SIDE], picture)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.shardio import BATCH_ROWS, TEMPORARY, ShardError, ShardWriter, atomic_file, open_shard, write_table
+from pipelines.shardio import BATCH_ROWS, ShardError, ShardWriter, open_shard, write_table
 from schemas.digest import file_sha256
 from schemas.layers import LAYERS
 from schemas.manifest import ShardManifest
@@ -98,17 +98,6 @@ def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError), ShardWriter(path, "train") as writer:
         fill_and_fail(writer)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "LATEST"
-    path.write_bytes(b"old")
-    with atomic_file(path) as file:
-        file.write(b"new")
-        file.flush()
-        assert path.read_bytes() == b"old"
-        assert [p.name for p in tmp_path.iterdir() if p.name.startswith(TEMPORARY)], "written beside it"
-    assert path.read_bytes() == b"new"
 
 
 def damage_flip(path: Path) -> None:

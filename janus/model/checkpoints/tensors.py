@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,8 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+
+from schemas.files import atomic_folder
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -102,9 +102,7 @@ def read_json(path: Path) -> dict:
 
 @contextmanager
 def replace_folder(folder: str | Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block ends without an error (fsync, then rename).
-
-    A reader sees the old folder or the new one, never a mixture; a crash leaves only a `.NAME.writing-PID` folder.
+    """A temporary folder that becomes the model folder `folder` when the block ends well; see `atomic_folder`.
 
     Raises:
         FileExistsError: `folder` exists and is not a model folder: it is not ours to replace.
@@ -112,29 +110,5 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
         raise FileExistsError(f"{folder}: exists and is not a model folder; name a new or empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.parent / f".{folder.name}.writing-{os.getpid()}"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
+    with atomic_folder(folder) as staging:
         yield staging
-        for path in [*staging.rglob("*"), staging]:
-            _fsync(path)
-        if folder.exists():
-            retired = folder.parent / f".{folder.name}.replaced-{os.getpid()}"
-            folder.rename(retired)
-            staging.rename(folder)
-            shutil.rmtree(retired)
-        else:
-            staging.rename(folder)
-        _fsync(folder.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
