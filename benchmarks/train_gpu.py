@@ -107,7 +107,7 @@ def settings_of(options: argparse.Namespace, stage: int, variant: Variant, *, ge
         sequences=options.sequences,
         seq_len=options.seq_len,
         micro_batch=min(options.sequences, options.micro_batch * variant.micro_batches),
-        first_role="",
+        first_group="",
     )
     # Compilation is for GPUs: on a CPU, where this only shows that it runs, it would take longest of all.
     parallel = replace(variant.parallel, compile=variant.parallel.compile and options.device != "cpu")

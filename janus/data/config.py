@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class TokenIds:
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Order, packing and augmentation of the training data (design D8).
+class DataOrder:
+    """What decides which documents a step trains on, and how they are augmented (design D8).
 
-    Everything down to `seed` decides which documents a step trains on; the rest only how they are loaded.
+    Every field is part of a run's identity: a run is only continued with the same ones.
     """
 
     ratio: tuple[int, int, int] = (1, 0, 1)
@@ -35,16 +35,39 @@ class DataConfig:
     """Packed sequences per step over all ranks (the paper's "batch size", read as sequences)."""
     seq_len: int = 4096
     """Tokens per packed sequence."""
-    first_role: str = ""
-    """Role of the sources that alone feed generation at first ("imagenet" in stage 2); empty for no schedule."""
+    first_group: str = ""
+    """Group of the sources that alone feed generation at first ("imagenet" in stage 2); empty for a single phase."""
     first_share: float = 2 / 3
-    """Share of the steps in which generation uses `first_role` only; afterwards it uses all other sources."""
+    """Share of the steps in which generation uses `first_group` only; afterwards it uses all other sources."""
     caption_drop: float = 0.1
     """Share of generation samples whose caption is replaced by padding, for classifier-free guidance."""
     short_caption: float = 0.25
     """Share of generation samples with only the first sentence of the caption, where there are more (section 3.2)."""
     seed: int = 0
     """Seed of order, caption drop and short captions."""
+
+    def __post_init__(self) -> None:
+        if min(self.ratio) < 0 or sum(self.ratio) == 0:
+            raise ValueError(f"data.ratio {self.ratio}: needs whole numbers of at least 0, not all 0")
+        self._at_least_one("sequences", "seq_len")
+        for name in ("first_share", "caption_drop", "short_caption"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"data.{name} {getattr(self, name)}: must lie between 0 and 1")
+
+    def _at_least_one(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name} {getattr(self, name)}: must be at least 1")
+
+    def order(self) -> dict[str, Any]:
+        """The fields of this class by name, of a subclass too: what decides the documents of a step."""
+        return {field.name: getattr(self, field.name) for field in fields(DataOrder)}
+
+
+@dataclass(frozen=True)
+class DataConfig(DataOrder):
+    """The `data` part of a recipe: the order, and how the documents are loaded, which changes no result."""
+
     micro_batch: int = 4
     """Packed sequences per forward pass of one rank. Changes memory and speed, never the documents of a step."""
     decode_threads: int = 4
@@ -57,11 +80,5 @@ class DataConfig:
     """Stage the corpus was built for, where it is meant not to be the recipe's; 0: the recipe's."""
 
     def __post_init__(self) -> None:
-        if min(self.ratio) < 0 or sum(self.ratio) == 0:
-            raise ValueError(f"data.ratio {self.ratio}: needs whole numbers of at least 0, not all 0")
-        for name in ("sequences", "seq_len", "micro_batch", "decode_threads", "prefetch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.{name} {getattr(self, name)}: must be at least 1")
-        for name in ("first_share", "caption_drop", "short_caption"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"data.{name} {getattr(self, name)}: must lie between 0 and 1")
+        super().__post_init__()
+        self._at_least_one("micro_batch", "decode_threads", "prefetch")

@@ -1,4 +1,4 @@
-"""A document: one drawn row with its chances applied and everything the model needs located (design D6, D10)."""
+"""A document: one drawn row with its augmentation applied and everything the model needs located (design D6, D10)."""
 
 from __future__ import annotations
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 from janus.data.batch import assemble
-from janus.data.config import DataConfig, TokenIds
+from janus.data.config import DataConfig, DataOrder, TokenIds
 from janus.data.documents import Document, document
 from janus.data.mixture import phases
 from janus.data.order import ORDER_VERSION
@@ -18,8 +17,6 @@ from janus.data.shards import check_files
 from janus.packed import PackedBatch
 from schemas.digest import digest
 from schemas.manifest import Snapshot
-
-_ORDER_FIELDS = ("ratio", "ratio_unit", "sequences", "seq_len", "first_role", "caption_drop", "short_caption", "seed")
 
 
 class Loader:
@@ -61,9 +58,9 @@ class Loader:
         self._rank, self._world_size = rank, world_size
         self._start_step, self._steps = start_step, steps
         self._pin_memory = pin_memory
-        schedule = phases(corpus, snapshot, data, steps)
-        self._pools = {pool.name: pool for phase in schedule for pool in phase.pools.values()}
-        self._plan = Plan(schedule, data)
+        planned = phases(corpus, snapshot, data, steps)
+        self._pools = {pool.name: pool for phase in planned for pool in phase.pools.values()}
+        self._plan = Plan(planned, data)
         self.order = order_digest(data, snapshot, steps)
         """Names the data order. A resumed run must have the one it began with."""
 
@@ -109,8 +106,9 @@ def deal(packs: list[list[Draw]], data: DataConfig, rank: int, world_size: int) 
     return [mine[start : start + data.micro_batch] for start in range(0, len(mine), data.micro_batch)]
 
 
-def order_digest(data: DataConfig, snapshot: Snapshot, steps: int) -> str:
+def order_digest(data: DataOrder, snapshot: Snapshot, steps: int) -> str:
     """Digest of all that decides which documents a step trains on; world size and micro-batch size do not."""
-    settings = {name: value for name, value in asdict(data).items() if name in _ORDER_FIELDS}
-    switch = round(data.first_share * steps) if data.first_role else None
+    settings = data.order()
+    del settings["first_share"]
+    switch = round(data.first_share * steps) if data.first_group else None
     return digest({"version": ORDER_VERSION, "snapshot": snapshot.name, "switch": switch, **settings})

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from janus.data.config import DataConfig
+from janus.data.config import DataOrder
 from janus.data.plan import Phase
 from janus.data.shards import Pool
 from schemas.manifest import Snapshot, SnapshotShard
 from schemas.sample import TASKS, Task
 
 
-def phases(corpus: Path, snapshot: Snapshot, config: DataConfig, steps: int) -> list[Phase[Pool]]:
-    """One phase, or two where `config.first_role` feeds generation alone for the first part of `steps`.
+def phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[Pool]]:
+    """One phase, or two where `config.first_group` feeds generation alone for the first part of `steps`.
 
     All sources of a task form one pool, so each is drawn in proportion to its rows and seen once per epoch.
 
@@ -20,29 +20,37 @@ def phases(corpus: Path, snapshot: Snapshot, config: DataConfig, steps: int) -> 
     """
     tasks = [task for task, part in zip(TASKS, config.ratio, strict=True) if part]
     shards = {task: [shard for shard in snapshot.shards if shard.task == task] for task in tasks}
-    if not config.first_role or "generation" not in tasks:
+    if not config.first_group or "generation" not in tasks:
         return [Phase(0, None, {task: _pool(task, corpus, snapshot, shards[task]) for task in tasks})]
 
     others: dict[Task, Pool] = {
         task: _pool(task, corpus, snapshot, shards[task]) for task in tasks if task != "generation"
     }
+    group = config.first_group
     switch = round(config.first_share * steps)
-    first = [shard for shard in shards["generation"] if shard.role == config.first_role]
-    rest = [shard for shard in shards["generation"] if shard.role != config.first_role]
+    first = [shard for shard in shards["generation"] if shard.role == group]
+    rest = [shard for shard in shards["generation"] if shard.role != group]
+    # A pool's name seeds its order: these keep the word they were first given (ORDER_VERSION).
     found = []
     if switch > 0:
-        pool = _pool(f"generation of role {config.first_role!r}", corpus, snapshot, first)
+        pool = _pool(f"generation of role {group!r}", corpus, snapshot, first, f"generation of group {group!r}")
         found.append(Phase(0, switch if switch < steps else None, {**others, "generation": pool}))
     if switch < steps:
-        pool = _pool(f"generation of a role other than {config.first_role!r}", corpus, snapshot, rest)
+        pool = _pool(
+            f"generation of a role other than {group!r}",
+            corpus,
+            snapshot,
+            rest,
+            f"generation of a group other than {group!r}",
+        )
         found.append(Phase(switch, None, {**others, "generation": pool}))
     return found
 
 
-def _pool(name: str, corpus: Path, snapshot: Snapshot, shards: list[SnapshotShard]) -> Pool:
+def _pool(name: str, corpus: Path, snapshot: Snapshot, shards: list[SnapshotShard], what: str = "") -> Pool:
     if not any(shard.rows for shard in shards):
         raise ValueError(
-            f"the recipe trains on {name}, but snapshot {snapshot.name} of corpus {snapshot.corpus!r} has no "
-            "such rows; change data.ratio or data.first_role, or add a source"
+            f"the recipe trains on {what or name}, but snapshot {snapshot.name} of corpus {snapshot.corpus!r} has no "
+            "such rows; change data.ratio or data.first_group, or add a source"
         )
     return Pool(name, corpus, shards)

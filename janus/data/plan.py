@@ -3,7 +3,7 @@
 step → window → slots → rows → packs, each a closed form or local to one window, so any step can be looked up without
 the ones before it, on any number of ranks:
 
-* The stream is an endless row of slots. A `Cycle` says which task a slot has and the how-manieth of its task it is;
+* The stream is an endless row of slots. A `Cycle` says which task a slot has and its position within that task;
   a keyed permutation of the task's pool says which row that is, and in which epoch.
 * A window is a fixed number of slots for a fixed number of steps. Its documents are packed together, in stream order,
   and the packs dealt to its steps as evenly as can be. Nothing is carried from one window to the next.
@@ -23,7 +23,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from janus.data.config import DataConfig
+from janus.data.config import DataOrder
 from janus.data.order import Cycle, key64, shuffled, unit_interval
 from janus.data.pack import pack_stream
 from janus.data.shards import RowIndex
@@ -57,7 +57,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Draw:
-    """One document of a step: a row, and what chance made of it."""
+    """One document of a step: a row, and its augmentation."""
 
     task: Task
     pool: str
@@ -96,7 +96,7 @@ class Plan:
         ValueError: a row is longer than a pack (found here, or when its window is planned).
     """
 
-    def __init__(self, phases: Sequence[Phase[Rows]], config: DataConfig) -> None:
+    def __init__(self, phases: Sequence[Phase[Rows]], config: DataOrder) -> None:
         self._phases: list[_PhasePlan] = []
         consumed: dict[str, int] = {}
         for phase in phases:
@@ -156,7 +156,7 @@ class _Window:
 class _PhasePlan:
     """The plan of one phase; its steps, windows and slots count from 0 where the phase begins."""
 
-    def __init__(self, phase: Phase[Rows], config: DataConfig, consumed: dict[str, int]) -> None:
+    def __init__(self, phase: Phase[Rows], config: DataOrder, consumed: dict[str, int]) -> None:
         self.first_step = phase.first_step
         self._config = config
         self._num_steps = phase.num_steps
@@ -213,7 +213,7 @@ class _PhasePlan:
         numbers = rows.census()
         found = rows.look_up(numbers)
         self._check_lengths(rows, numbers, found.length)
-        short, _ = _chances(task, found, np.zeros(len(numbers), np.int64), self._config)
+        short, _ = _augmentation(task, found, np.zeros(len(numbers), np.int64), self._config)
         return np.where(short, found.short_length, found.length).astype(np.int64)
 
     def _probe_fill(self, census: dict[Task, npt.NDArray[np.int64]]) -> float:
@@ -256,7 +256,7 @@ class _PhasePlan:
             slots = np.flatnonzero(tasks == TASKS.index(task))
             row, epoch = shuffled(index[slots] + self._consumed[rows.name], len(rows), self._keys[rows.name])
             found = rows.look_up(row)
-            short, drop = _chances(task, found, epoch, self._config)
+            short, drop = _augmentation(task, found, epoch, self._config)
             length = np.where(short, found.short_length, found.length)
             self._check_lengths(rows, row, length)
             columns["row"][slots], columns["epoch"][slots], columns["length"][slots] = row, epoch, length
@@ -281,8 +281,8 @@ def _at_least(count: int, packs: list[list[int]]) -> list[list[int]]:
     return packs
 
 
-def _chances(
-    task: Task, rows: RowIndex, epoch: npt.NDArray[np.int64], config: DataConfig
+def _augmentation(
+    task: Task, rows: RowIndex, epoch: npt.NDArray[np.int64], config: DataOrder
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Short caption and caption drop of each row: a pure function of (seed, uid, epoch)."""
     if task != "generation":
@@ -300,7 +300,7 @@ def _moments(lengths: npt.NDArray[np.int64]) -> tuple[float, float]:
     return total / count, (squares * count - total * total) / (count * count)
 
 
-def _cycle_counts(config: DataConfig, census: dict[Task, npt.NDArray[np.int64]]) -> list[int]:
+def _cycle_counts(config: DataOrder, census: dict[Task, npt.NDArray[np.int64]]) -> list[int]:
     """Slots of each task per cycle. For a ratio of tokens: as near to ratio / mean length as whole numbers come."""
     if config.ratio_unit == "samples":
         divisor = math.gcd(*config.ratio)

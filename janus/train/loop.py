@@ -215,7 +215,7 @@ class Trainer:
         if not watch.held_out:
             return None
         corpus = Path(watch.held_out)
-        data = replace(self._recipe.data, caption_drop=0.0, short_caption=0.0, first_role="")
+        data = replace(self._recipe.data, caption_drop=0.0, short_caption=0.0, first_group="")
         try:
             snapshot = self._snapshot(corpus)
             check_fingerprints(snapshot, model)

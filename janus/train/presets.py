@@ -59,7 +59,7 @@ def janus(stage: int) -> Recipe:
             train=TRAINED[2],
             steps=180_000,
             # ImageNet alone feeds generation for the first 120K steps, everything else for the last 60K (section 3.2).
-            data=DataConfig(ratio=(2, 3, 5), sequences=512, first_role="imagenet", first_share=2 / 3),
+            data=DataConfig(ratio=(2, 3, 5), sequences=512, first_group="imagenet", first_share=2 / 3),
             optimizer=Optimizer(lr=1e-4),
             schedule=Schedule("constant", warmup=5_000),
             checkpoint=Checkpoint(milestone_every=20_000),
@@ -143,7 +143,7 @@ def tiny(stage: int) -> Recipe:
             stage=2,
             train=TRAINED[2],
             steps=330,
-            data=replace(common.data, ratio=(4, 1, 6), first_role="imagenet", first_share=0.1),
+            data=replace(common.data, ratio=(4, 1, 6), first_group="imagenet", first_share=0.1),
             optimizer=Optimizer("muon", lr=3e-3, muon_lr=0.012),
             schedule=Schedule("cosine", warmup=10, floor=0.4),
         )

@@ -196,6 +196,5 @@ class Recipe:
         fields = asdict(self)
         for name in ("parallel", "checkpoint", "watch"):
             del fields[name]
-        for name in ("micro_batch", "decode_threads", "prefetch", "verify", "corpus_stage"):
-            del fields["data"][name]
+        fields["data"] = self.data.order()
         return fields

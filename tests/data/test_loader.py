@@ -17,7 +17,7 @@ from schemas.manifest import Snapshot
 from tests.data.make import TOKENS, MadeSource, make_corpus
 
 DATA = DataConfig(
-    ratio=(7, 3, 10), sequences=16, seq_len=128, micro_batch=2, seed=5, first_role="imagenet", first_share=0.5
+    ratio=(7, 3, 10), sequences=16, seq_len=128, micro_batch=2, seed=5, first_group="imagenet", first_share=0.5
 )
 STEPS = 10
 Pack = tuple[tuple[bytes, ...], tuple[int, ...]]
@@ -40,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Snapshot]:
         MadeSource("chats", "understanding", 220),
         MadeSource("pages", "understanding", 120, images=3),
         MadeSource("books", "text", 150, words=(1, 60)),
-        MadeSource("imagenet", "generation", 90, words=(1, 2), role="imagenet"),
+        MadeSource("imagenet", "generation", 90, words=(1, 2), group="imagenet"),
         MadeSource("captions", "generation", 400),
     ]
     return folder, make_corpus(folder, sources)
@@ -181,7 +181,7 @@ def test_order_digest_names_the_order_and_nothing_else(corpus) -> None:
     for other in ({"seed": 1}, {"ratio": (1, 1, 1)}, {"sequences": 8}, {"seq_len": 64}, {"caption_drop": 0.2}):
         assert order_digest(dataclasses.replace(DATA, **other), snapshot, STEPS) != base
     assert order_digest(DATA, snapshot, 2 * STEPS) != base  # the switch moves
-    plain = dataclasses.replace(DATA, first_role="")
+    plain = dataclasses.replace(DATA, first_group="")
     assert order_digest(plain, snapshot, STEPS) == order_digest(plain, snapshot, 2 * STEPS)
     assert order_digest(DATA, snapshot.model_copy(update={"number": 2}), STEPS) != base
 
@@ -189,7 +189,7 @@ def test_order_digest_names_the_order_and_nothing_else(corpus) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"first_role": "laion"}, "trains on generation of role 'laion', but snapshot"),
+        ({"first_group": "laion"}, "trains on generation of group 'laion', but snapshot"),
         ({"seq_len": 32}, "tokens, data.seq_len is 32; raise it"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The permutation, the ratio cycle and the chances, against plain-Python references."""
+"""The permutation, the ratio cycle and the augmentation, against plain-Python references."""
 
 from __future__ import annotations
 

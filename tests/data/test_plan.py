@@ -117,7 +117,7 @@ def test_token_ratio_is_near_and_built_from_whole_sample_counts() -> None:
         assert tokens[task] / total == pytest.approx(part / 20, rel=0.02)
 
 
-def test_caption_chances_have_their_rates_in_generation_only() -> None:
+def test_caption_augmentation_have_their_rates_in_generation_only() -> None:
     plan = plan_of()
     draws = list(documents(plan, range(window_steps(plan))))
     generation = [draw for draw in draws if draw.task == "generation"]
@@ -130,11 +130,11 @@ def test_caption_chances_have_their_rates_in_generation_only() -> None:
     assert not any(draw.short or draw.drop for draw in draws if draw.task != "generation")
 
 
-def test_caption_chances_belong_to_row_and_epoch_not_to_place() -> None:
-    """Another ratio, batch and step: the same rows have the same chances; the next epoch has others."""
+def test_caption_augmentation_belong_to_row_and_epoch_not_to_place() -> None:
+    """Another ratio, batch and step: the same rows have the same augmentation; the next epoch has others."""
     first = plan_of(generation=5000)
     other = plan_of(dataclasses.replace(CONFIG, ratio=(1, 1, 4), sequences=16), generation=5000)
-    chances = [
+    augmentation = [
         {
             (draw.row, draw.epoch): (draw.short, draw.drop)
             for draw in documents(plan, range(window_steps(plan)))
@@ -142,10 +142,10 @@ def test_caption_chances_belong_to_row_and_epoch_not_to_place() -> None:
         }
         for plan in (first, other)
     ]
-    shared = chances[0].keys() & chances[1].keys()
+    shared = augmentation[0].keys() & augmentation[1].keys()
     assert len(shared) > 15_000
-    assert all(chances[0][key] == chances[1][key] for key in shared)
-    changed = sum(chances[0][row, 0] != chances[0][row, 1] for row in range(5000))
+    assert all(augmentation[0][key] == augmentation[1][key] for key in shared)
+    changed = sum(augmentation[0][row, 0] != augmentation[0][row, 1] for row in range(5000))
     # P(differ) = 1 - (.25² + .75²)(.1² + .9²) = .4875
     assert abs(changed / 5000 - 0.4875) < 0.04
 
@@ -163,7 +163,7 @@ def phased(switch: int, config: DataConfig = CONFIG, **rows: int) -> Plan:
 
 @pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("switch", [1, 7, 40])
-def test_roles_switch_at_the_step_and_other_streams_go_on(switch: int) -> None:
+def test_groups_switch_at_the_step_and_other_streams_go_on(switch: int) -> None:
     plan = phased(switch, understanding=3000, text=1000)
     before = [draw for draw in documents(plan, range(switch))]
     after = [draw for draw in documents(plan, range(switch, switch + 3 * window_steps(plan)))]

@@ -54,7 +54,7 @@ def test_a_photo_folder_becomes_a_corpus_and_trains(shared_data: Path, toy: Path
     assert snapshot.funnel["photos-drawn"]["kept"] >= 0.9 * photos
 
     words = ["--stage", "2", "--preset", "tiny", "--model", str(toy), "--data", str(corpus), "--out", "run"]
-    words += ["--steps", "20", "--data.ratio", "1", "0", "1", "--data.first-role", "", "--watch.log-every", "1"]
+    words += ["--steps", "20", "--data.ratio", "1", "0", "1", "--data.first-group", "", "--watch.log-every", "1"]
     command("janus.train", *words, cwd=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"]["all"] for line in lines]

@@ -55,9 +55,9 @@ def test_stages_train_what_the_paper_says(preset: str) -> None:
 
 def test_imagenet_feeds_generation_for_the_first_120k_steps_of_stage_2() -> None:
     r = recipe("janus-1.3b", 2)
-    assert r.data.first_role == "imagenet"
+    assert r.data.first_group == "imagenet"
     assert round(r.data.first_share * r.steps) == 120_000
-    assert recipe("janus-pro-1b", 2).data.first_role == ""
+    assert recipe("janus-pro-1b", 2).data.first_group == ""
 
 
 def test_module_names_are_the_networks() -> None:

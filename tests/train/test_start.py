@@ -36,7 +36,7 @@ QUIET = Console(quiet=True)
 
 
 def of_one_task(recipe: Recipe, ratio: tuple[int, int, int]) -> Recipe:
-    return replace(recipe, data=replace(recipe.data, ratio=ratio, first_role=""))
+    return replace(recipe, data=replace(recipe.data, ratio=ratio, first_group=""))
 
 
 def curve(out: Path) -> list[dict[str, Any]]:
@@ -141,7 +141,7 @@ def one_line(ends: list[tuple[Any, str]]) -> str:
 
 
 def test_an_error_of_one_process_ends_all_with_one_line(model: Path, corpus: Path, tmp_path: Path) -> None:
-    out, steps = tmp_path / "run", ("--steps", "2", "--data.first-role", "")
+    out, steps = tmp_path / "run", ("--steps", "2", "--data.first-group", "")
     assert [code for code, _ in run_ranks(2, ending, model, corpus, out, *steps)] == [None, None]
     # Only rank 0 compares identities.
     line = one_line(run_ranks(2, ending, model, corpus, out, *steps, "--optimizer.lr", "1"))
