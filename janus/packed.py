@@ -11,7 +11,9 @@ from dataclasses import dataclass, fields
 
 import torch
 
-TASK_IDS = {"understanding": 0, "text": 1, "generation": 2}
+from schemas.sample import TASKS
+
+TASK_IDS = {str(task): number for number, task in enumerate(TASKS)}
 """Task numbers used in `text_label_tasks` and in every per-task tensor."""
 NUM_TASKS = len(TASK_IDS)
 

@@ -19,14 +19,14 @@ A `caption` message carries no `<image>` mark: it describes the sample's one ima
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Literal, get_args
 
 import pydantic
 
 from schemas.digest import canonical_json
 
 Task = Literal["understanding", "text", "generation"]
-TASKS: tuple[Task, ...] = ("understanding", "text", "generation")
+TASKS: tuple[Task, ...] = get_args(Task)
 Role = Literal["system", "user", "assistant", "caption", "document"]
 
 IMAGE_MARK = "<image>"

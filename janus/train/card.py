@@ -17,6 +17,7 @@ from janus.model.network import MODULES, Janus
 from janus.train.flops import Flops
 from janus.train.recipe import Recipe
 from schemas.manifest import Snapshot
+from schemas.sample import TASKS, Task
 
 GIB = 2**30
 TOLERATED_EXCESS = 1.25
@@ -44,11 +45,11 @@ class Card:
     """Of the whole run, LLM only (`Flops.typical_step`)."""
     state_bytes: int
     """Weights, gradients and optimiser state of one process."""
-    ceilings: dict[str, float]
+    ceilings: dict[Task, float]
     """Loss of pure guessing per task, ln(V): no first loss should be much above it."""
-    rows: dict[str, int]
+    rows: dict[Task, int]
     """Rows of the snapshot per task."""
-    shares: dict[str, float]
+    shares: dict[Task, float]
     """Share of each task in the ratio."""
     unit: str
     """What the ratio counts."""
@@ -71,7 +72,7 @@ def make_card(
     state_bytes = 4 * (whole + trained * (1 + moments)) // shards
     vocabulary = math.log(janus.config.text_config.vocab_size)
     codebook = math.log(janus.config.vq_config.num_embeddings)
-    ceilings = {"understanding": vocabulary, "text": vocabulary, "generation": codebook}
+    ceilings = {task: codebook if task == "generation" else vocabulary for task in TASKS}
     ratio = dict(zip(ceilings, recipe.data.ratio, strict=True))
     asked = [task for task, part in ratio.items() if part]
     return Card(
@@ -81,7 +82,7 @@ def make_card(
         flops=recipe.steps * flops.typical_step(recipe.data.sequences, recipe.data.seq_len),
         state_bytes=state_bytes,
         ceilings={task: ceilings[task] for task in asked},
-        rows={task: snapshot.rows(task) for task in asked},  # type: ignore[arg-type]
+        rows={task: snapshot.rows(task) for task in asked},
         shares={task: ratio[task] / sum(ratio.values()) for task in asked},
         unit=recipe.data.ratio_unit,
         forecasts=forecasts,

@@ -117,7 +117,7 @@ def test_token_ratio_is_near_and_built_from_whole_sample_counts() -> None:
         assert tokens[task] / total == pytest.approx(part / 20, rel=0.02)
 
 
-def test_caption_augmentation_have_their_rates_in_generation_only() -> None:
+def test_augmentation_has_its_rates_in_generation_only() -> None:
     plan = plan_of()
     draws = list(documents(plan, range(window_steps(plan))))
     generation = [draw for draw in draws if draw.task == "generation"]
@@ -130,7 +130,7 @@ def test_caption_augmentation_have_their_rates_in_generation_only() -> None:
     assert not any(draw.short or draw.drop for draw in draws if draw.task != "generation")
 
 
-def test_caption_augmentation_belong_to_row_and_epoch_not_to_place() -> None:
+def test_augmentation_belongs_to_row_and_epoch_not_to_place() -> None:
     """Another ratio, batch and step: the same rows have the same augmentation; the next epoch has others."""
     first = plan_of(generation=5000)
     other = plan_of(dataclasses.replace(CONFIG, ratio=(1, 1, 4), sequences=16), generation=5000)
