@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from rich.markup import escape
 
 from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch
 from janus.train.card import Card, check_first_loss
+from janus.train.display import Display
 from janus.train.flops import Flops
-from janus.train.guard import check_finite, documents_of
-from janus.train.metrics import Display
+from janus.train.guard import documents_of
+from janus.train.loggers import Logger
 from janus.train.recipe import Recipe
 from janus.train.step import Accumulated
 from janus.train.watch import mean_losses
 from janus.train.world import World
 
 
-class Sink(Protocol):
-    """Where lines go."""
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of one step, on the host."""
 
-    def write(self, line: dict[str, Any]) -> None:
-        """Take one line."""
-
-    def close(self) -> None:
-        """No more lines."""
+    sums: list[list[float]]
+    """Summed loss per micro-batch and task of this rank."""
+    norms: dict[str, float]
+    """Gradient norm before clipping, over all ranks: of "all", then by module."""
 
 
 class Reading:
     """The numbers of one step, on their way from the device to the host without anybody waiting."""
 
     def __init__(
-        self, step: int, batches: Sequence[PackedBatch], done: Accumulated, norms: torch.Tensor, lr: float
+        self,
+        step: int,
+        batches: Sequence[PackedBatch],
+        done: Accumulated,
+        norms: torch.Tensor,
+        lr: float,
+        modules: Sequence[str],
     ) -> None:
-        """Args: steps done after this one; what `accumulate` and `Clipper.clip` returned; the learning rate."""
-        self.step, self.done, self.lr = step, done, lr
+        """Args: steps done after this one; what `accumulate` and `Clipper.clip` returned; the learning rate; the
+        modules in the order of their norms.
+        """
+        self.step, self.done, self.lr, self._modules = step, done, lr, modules
         self.documents = documents_of(batches)
         self._shape = done.sums.shape
         self._event: torch.cuda.Event | None = None
@@ -48,16 +60,17 @@ class Reading:
             self._event = torch.cuda.Event()
             self._event.record()
 
-    def read(self) -> tuple[list[list[float]], list[float]]:
-        """Loss sums per micro-batch and task, and gradient norms; waits until they are here."""
+    def read(self) -> Numbers:
+        """The numbers; waits until they are here."""
         if self._event is not None:
             self._event.synchronize()
         sums = self._values[: self._shape.numel()].view(self._shape)
-        return sums.tolist(), self._values[self._shape.numel() :].tolist()
+        norms = self._values[self._shape.numel() :].tolist()
+        return Numbers(sums.tolist(), dict(zip(("all", *self._modules), norms, strict=True)))
 
 
 class Logbook:
-    """Checks every step's numbers and writes a line for some."""
+    """Writes a line for some of the steps."""
 
     def __init__(
         self,
@@ -66,14 +79,13 @@ class Logbook:
         card: Card,
         flops: Flops,
         *,
-        modules: Sequence[str],
         peak: float | None,
         display: Display,
-        sinks: Sequence[Sink],
+        loggers: dict[str, Logger],
     ) -> None:
-        """Args: names of the trained modules in the order of their norms; the device's peak FLOP/s, if known."""
+        """Args: the device's peak FLOP/s, if known; loggers by name."""
         self._recipe, self._world, self._card, self._flops = recipe, world, card, flops
-        self._modules, self._peak, self._display, self._sinks = modules, peak, display, sinks
+        self._peak, self._display, self._loggers = peak, display, loggers
         self._since = time.perf_counter()
         self._steps = self._positions = 0
         self._work = 0.0
@@ -85,18 +97,12 @@ class Logbook:
         if self._peak is not None:
             self._work += self._flops.step(batches)
 
-    def settle(self, reading: Reading) -> None:
-        """Take in a step. All ranks must call, in step order.
-
-        Raises NonFiniteError where a loss or gradient is not finite.
-        """
-        sums, norms = reading.read()
-        by_module = dict(zip(("all", *self._modules), norms, strict=True))
-        check_finite(reading.step, sums, by_module, reading.documents)
+    def settle(self, reading: Reading, numbers: Numbers) -> None:
+        """Take in a step. All ranks must call, in step order."""
         self._display.step(reading.step)
         if reading.step % self._recipe.watch.log_every and reading.step not in (1, self._recipe.steps):
             return
-        totals = [sum(column) for column in zip(*sums, strict=True)]
+        totals = [sum(column) for column in zip(*numbers.sums, strict=True)]
         losses = mean_losses(self._world.sum(totals[:NUM_TASKS]), [float(c) for c in reading.done.global_tokens])
         tokens = {task: reading.done.global_tokens[number] for task, number in TASK_IDS.items() if task in losses}
         line = {
@@ -104,7 +110,7 @@ class Logbook:
             "loss": losses,
             "tokens": tokens,
             "lr": reading.lr,
-            "grad_norm": by_module,
+            "grad_norm": numbers.norms,
             "batch": {"samples": reading.done.samples, "fingerprint": reading.done.fingerprint},
             "speed": self._speed(reading.step),
         }
@@ -138,16 +144,33 @@ class Logbook:
         self._since += time.perf_counter() - start
 
     def write(self, line: dict[str, Any]) -> None:
-        """Give a line to all sinks."""
-        for sink in self._sinks:
-            sink.write(line)
+        """Give a line to all loggers. One that fails, but for a full disk, is left out from then on: training goes on.
+
+        Raises OSError where the disk is full.
+        """
+        for name, logger in list(self._loggers.items()):
+            try:
+                logger.write(line)
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    raise
+                del self._loggers[name]
+                self.say(f"[yellow]warning:[/] logger {name} failed and is off from here: {escape(one_line(error))}")
 
     def say(self, text: str) -> None:
         """A line for people only."""
         self._display.say(text)
 
     def close(self) -> None:
-        """Close display and sinks."""
+        """Close display and loggers."""
         self._display.close()
-        for sink in self._sinks:
-            sink.close()
+        for name, logger in self._loggers.items():
+            try:
+                logger.close()
+            except Exception as error:
+                self.say(f"[yellow]warning:[/] logger {name} failed at its end: {escape(one_line(error))}")
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

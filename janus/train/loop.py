@@ -6,7 +6,7 @@ import gc
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -23,11 +23,12 @@ from janus.model.processor import Processor
 from janus.packed import PackedBatch
 from janus.train.card import make_card, show
 from janus.train.checkpoint import Checkpointer, load, read_state, tensors
+from janus.train.display import Display
 from janus.train.flops import CONVENTION, count_flops, peak_flops
 from janus.train.gradients import Clipper
-from janus.train.guard import StopRequest
-from janus.train.logbook import Logbook, Reading, Sink
-from janus.train.metrics import Display, MetricsFile, TensorBoard
+from janus.train.guard import StopRequest, check_finite
+from janus.train.logbook import Logbook, Reading
+from janus.train.loggers import Logger, Run, open_loggers
 from janus.train.optim import Optimizers, freeze
 from janus.train.parallel import parallelize
 from janus.train.recipe import Recipe
@@ -111,17 +112,16 @@ class Trainer:
         if self._done:
             self._console.print(f"continuing after step {self._done}")
         with self._world.agreed():
-            sinks = self._sinks()
+            loggers = self._loggers()
         display = Display(self._console, steps=self._recipe.steps, start_step=self._done)
         self._log = Logbook(
             self._recipe,
             self._world,
             self._card,
             self._flops,
-            modules=self._clipper.modules,
             peak=peak,
             display=display,
-            sinks=sinks,
+            loggers=loggers,
         )
         try:
             with StopRequest() as stop, controlled_gc():
@@ -148,14 +148,18 @@ class Trainer:
 
         def settle(keep: int) -> None:
             while len(unread) > keep:
-                self._log.settle(unread.popleft())
+                reading = unread.popleft()
+                numbers = reading.read()
+                check_finite(reading.step, numbers.sums, numbers.norms, reading.documents)
+                self._log.settle(reading, numbers)
 
         for batches in self._world.each(self._loader):
             self._log.begin(batches)
             done = accumulate(self._module, batches, self._world, self._recipe, stop=stop.wanted)
             norms = self._clipper.clip()
             factor = lr_factor(self._recipe.schedule, self._done, self._recipe.steps)
-            unread.append(Reading(self._done + 1, batches, done, norms, factor * self._recipe.optimizer.lr))
+            lr = factor * self._recipe.optimizer.lr
+            unread.append(Reading(self._done + 1, batches, done, norms, lr, self._clipper.modules))
             settle(keep=lag)
             self._optimizers.step(factor)
             self._optimizers.zero_grad()
@@ -239,13 +243,12 @@ class Trainer:
     def _state(self) -> dict[str, torch.Tensor]:
         return tensors(self._parameters, self._optimizers, step=self._done)
 
-    def _sinks(self) -> list[Sink]:
+    def _loggers(self) -> dict[str, Logger]:
         if not self._world.is_main:
-            return []
-        sinks: list[Sink] = [MetricsFile(self._inputs.out, start_step=self._done)]
-        if self._recipe.watch.tensorboard:
-            sinks.append(TensorBoard(self._inputs.out, start_step=self._done))
-        return sinks
+            return {}
+        watch = self._recipe.watch
+        run = Run(self._inputs.out, self._done, asdict(self._recipe))
+        return open_loggers(watch.loggers, watch.logger_options, run)
 
 
 def token_ids(processor: Processor, janus: Janus) -> TokenIds:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from janus.data.config import DataConfig
+from janus.train.loggers import describe, read_options
 
 ModuleName = Literal[
     "understanding_encoder",
@@ -117,14 +120,20 @@ class Checkpoint:
         _expect(self.milestone_every >= 0, "checkpoint.milestone-every", self.milestone_every, "at least 0")
 
 
+def _loggers_there_are(default: str) -> str:
+    return f"({describe()}) (default: {default})"
+
+
 @dataclass(frozen=True)
 class Watch:
     """What is looked at while training."""
 
     log_every: int = 10
     """Steps between lines in metrics.jsonl."""
-    tensorboard: bool = False
-    """Also write TensorBoard files (`pip install janus-forge[tensorboard]`)."""
+    loggers: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=_loggers_there_are)] = ("json_lines",)
+    """Where the numbers go."""
+    logger_options: tuple[str, ...] = ()
+    """Options of loggers, as NAME.OPTION=VALUE."""
     held_out: str = ""
     """Corpus folder whose loss is measured every `held_out_every` steps; empty for none."""
     held_out_every: int = 1000
@@ -141,6 +150,7 @@ class Watch:
     """Classifier-free guidance of the sample images (paper, section 3.4)."""
 
     def __post_init__(self) -> None:
+        read_options(self.loggers, self.logger_options)
         for name in ("log_every", "held_out_every", "held_out_steps"):
             value = getattr(self, name)
             _expect(value >= 1, f"watch.{name.replace('_', '-')}", value, "at least 1")

@@ -31,7 +31,7 @@ from janus.model.checkpoints.model_folder import save_janus
 from janus.model.parts import build
 from janus.model.presets import preset_config
 from janus.model.processor import Processor
-from janus.train.metrics import read_metrics
+from janus.train.loggers.json_lines import read_metrics
 from janus.train.presets import recipe
 from tests.data.make import TOKENS, MadeSource
 from tests.train.little import VOCABULARY, little_tokenizer, write_corpus

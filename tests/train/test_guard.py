@@ -13,8 +13,8 @@ from janus.model.network import Janus
 from janus.packed import TASK_IDS, PackedBatch, TaskLosses
 from janus.train.checkpoint import committed
 from janus.train.guard import NonFiniteError, check_finite
+from janus.train.loggers.json_lines import read_metrics
 from janus.train.loop import train
-from janus.train.metrics import read_metrics
 from janus.train.recipe import Checkpoint
 from janus.train.record import Inputs
 from tests.train.little import little_recipe

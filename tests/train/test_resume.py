@@ -25,8 +25,8 @@ from janus.model.checkpoints.model_folder import load_janus
 from janus.train import loop
 from janus.train.__main__ import main
 from janus.train.checkpoint import committed
+from janus.train.loggers.json_lines import read_metrics
 from janus.train.loop import token_ids, train
-from janus.train.metrics import read_metrics
 from janus.train.recipe import Checkpoint, Parallel, Recipe
 from janus.train.record import Inputs
 from janus.train.step import accumulate

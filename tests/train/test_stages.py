@@ -10,8 +10,8 @@ from rich.console import Console
 
 from janus.model.checkpoints.model_folder import load_janus
 from janus.model.network import MODULES
+from janus.train.loggers.json_lines import read_metrics
 from janus.train.loop import train
-from janus.train.metrics import read_metrics
 from janus.train.record import Inputs
 from tests.train.little import little_recipe
 

@@ -18,8 +18,8 @@ from janus.cli import run
 from janus.model.checkpoints.fingerprint import fingerprints
 from janus.train.__main__ import main
 from janus.train.checkpoint import committed
+from janus.train.loggers.json_lines import read_metrics
 from janus.train.loop import train
-from janus.train.metrics import read_metrics
 from janus.train.recipe import Checkpoint, Recipe, Watch
 from janus.train.record import Inputs
 from pipelines.build import build

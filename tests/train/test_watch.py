@@ -16,8 +16,8 @@ from janus.data.loader import Loader
 from janus.model.checkpoints.model_folder import load_janus
 from janus.model.inference.sampling import sample_images
 from janus.report.contact_sheet import GAP
+from janus.train.loggers.json_lines import read_metrics
 from janus.train.loop import token_ids, train
-from janus.train.metrics import read_metrics
 from janus.train.recipe import Watch
 from janus.train.record import Inputs
 from janus.train.step import LossModule
