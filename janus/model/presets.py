@@ -1,14 +1,4 @@
-"""The sizes Janus comes in, as configurations.
-
-| preset       | LLM                            | image | codes      | in all        |
-|--------------|--------------------------------|-------|------------|---------------|
-| janus-1.3b   | 24 layers x 2048, 16 heads     | 384   | 576 of 16k | 2,076,636,811 |
-| janus-pro-1b | the same shape                 | 384   | 576 of 16k | 2,076,636,811 |
-| janus-pro-7b | 30 layers x 4096, 32 heads     | 384   | 576 of 16k | 7,407,773,323 |
-| tiny         | 4 layers x 128, 4 heads        | 64    | 16 of 364  | trains on CPU |
-
-Shapes: paper, section 4.1; Janus-Pro report, table 1; DeepSeek's published config.json files.
-"""
+"""The sizes Janus comes in (`janus/presets/*.toml`), as configurations."""
 
 from __future__ import annotations
 
@@ -17,7 +7,8 @@ from typing import Any
 
 from transformers import JanusConfig, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig, PretrainedConfig
 
-from janus.model.config import PATCH_VQ, make_config
+from janus.model.config import make_config
+from janus.presets import NAMES, read_preset
 
 
 @dataclass(frozen=True)
@@ -37,61 +28,13 @@ class Preset:
     """Chat style: a key of `janus.model.templates.STYLES`."""
 
 
-_LLM_1B = {
-    "hidden_size": 2048,
-    "intermediate_size": 5632,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 16,
-    "max_position_embeddings": 16384,
-}
-_LLM_7B = {
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 32,
-    "max_position_embeddings": 16384,
-}
+def _preset(name: str) -> Preset:
+    table = read_preset(name)
+    text, vision, vq = (table.get(part, {}) for part in ("text", "vision", "vq"))
+    return Preset(name, text, vision, vq, vocab_size=table["vocab_size"], style=table["style"])
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset("janus-1.3b", text=_LLM_1B, vision={}, vq={}, vocab_size=102400, style="janus"),
-        Preset("janus-pro-1b", text=_LLM_1B, vision={}, vq={}, vocab_size=102400, style="janus-pro"),
-        Preset("janus-pro-7b", text=_LLM_7B, vision={}, vq={}, vocab_size=102400, style="janus-pro"),
-        Preset(
-            "tiny",
-            text={
-                "hidden_size": 128,
-                "intermediate_size": 384,
-                "num_hidden_layers": 4,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 4,
-                "max_position_embeddings": 1024,
-                # About 128 ** -0.5: at the usual 0.02 so narrow a model takes hundreds of steps to wake up.
-                "initializer_range": 0.06,
-            },
-            vision={
-                "hidden_size": 128,
-                "num_hidden_layers": 3,
-                "num_attention_heads": 2,
-                "mlp_ratio": 2.0,
-                "image_size": 64,
-                "patch_size": 16,
-            },
-            vq={
-                "architecture": PATCH_VQ,
-                "patch_size": 16,
-                "num_patches": 4,
-                "embed_dim": 32,
-                "num_embeddings": 364,
-            },
-            vocab_size=0,
-            style="janus",
-        ),
-    )
-}
+
+PRESETS = {name: _preset(name) for name in NAMES}
 
 
 def find_preset(name: str) -> Preset:

@@ -18,7 +18,8 @@ from typing import Annotated, Literal
 import tyro
 
 from janus.cli import UserError, console, parse, run
-from janus.train.presets import PRESETS, STAGES, recipe
+from janus.presets import NAMES as PRESETS
+from janus.train.presets import STAGES, recipe
 from janus.train.recipe import Recipe
 from schemas.manifest import load_snapshot
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from janus.data.config import DataConfig
+from janus.presets import NAMES as PRESETS
 from janus.train.loggers import describe, read_options
 
 ModuleName = Literal[
@@ -28,8 +29,6 @@ ModuleName = Literal[
     "text_head",
 ]
 """The parts of a Janus that a stage trains or freezes (`janus.model.network.MODULES` has their paths)."""
-
-PresetName = Literal["janus-1.3b", "janus-pro-1b", "janus-pro-7b", "tiny"]
 
 
 def _expect(holds: bool, option: str, value: object, expected: str) -> None:
@@ -164,7 +163,7 @@ class Recipe:
 
     stage: Literal[1, 2, 3]
     """1: adaptors and image head. 2: unified pretraining. 3: supervised fine-tuning (paper, section 3.2)."""
-    preset: PresetName
+    preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")]
     """Where the defaults of all other fields come from."""
     train: tuple[ModuleName, ...]
     """Modules that train; all others are frozen. Whether `code_embedding` trains in stage 1 is not in the paper."""

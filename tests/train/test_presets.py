@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from janus.model.network import MODULES
-from janus.train.presets import PRESETS, STAGES, recipe
+from janus.presets import NAMES as PRESETS
+from janus.train.presets import STAGES, recipe
 from janus.train.recipe import ModuleName, Optimizer, Parallel, Recipe
 
 # preset, stage: lr, schedule, weight decay, warm-up, steps, batch, ratio
@@ -147,3 +148,35 @@ def test_identity_leaves_out_what_only_changes_speed() -> None:
     named = {field.name for field in dataclasses.fields(Recipe)}
     assert named - set(start.identity()) == {"parallel", "checkpoint", "watch"}
     assert dataclasses.replace(start, clip=2.0).identity() != start.identity()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": {"lrr": 1.0}}, "run.toml.optimizer.lrr: no such field; did you mean lr?"),
+        ({"optimizer": {"lr": "fast"}}, "run.toml.optimizer.lr: Input should be a valid number, found 'fast'"),
+        ({"optimizer": 3}, "run.toml.optimizer: expected a table of fields, found 3"),
+        ({"data": {"ratio": [1, 2]}}, "run.toml.data.ratio: Field required, found [1, 2]"),
+        ({"steps": 1.5}, "run.toml.steps: Input should be a valid integer, found 1.5"),
+        ({"train": ["llms"]}, "run.toml.train: Input should be 'understanding_encoder'"),
+        ({"optimizer": {"lr": -1.0}}, "run.toml.optimizer: --optimizer.lr -1.0: expected a positive number"),
+        ({"steps": 0}, "run.toml: --steps 0: expected at least 1"),
+    ],
+)
+def test_wrong_changes_are_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        recipe("tiny", 1, changes, "run.toml")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_changes_lie_over_the_preset() -> None:
+    changes = {"train": ["llm"], "clip": float("inf"), "data": {"ratio": [0, 1, 0]}, "optimizer": {"lr": 1}}
+    start = recipe("tiny", 1)
+    assert recipe("tiny", 1, changes) == dataclasses.replace(
+        start,
+        train=("llm",),
+        clip=float("inf"),
+        data=dataclasses.replace(start.data, ratio=(0, 1, 0)),
+        optimizer=dataclasses.replace(start.optimizer, lr=1.0),
+    )
