@@ -12,50 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from storage.store import TEMPORARY, Listed, Versioned, check_key
+from schemas.files import TEMPORARY, atomic_file, sync, write_file
+from storage.store import Listed, Versioned, check_key
 
 SWAP_LOCK = ".swap.lock"
 """Held for the moment in which a value is compared and replaced."""
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that becomes `path` when the block ends well: temp, fsync, rename, fsync of the folder.
-
-    On an exception (a full disk among them) nothing is left under `path` and the temporary file is removed.
-    """
-    with _temporary(path) as (file, temporary):
-        yield file
-        _close(file)
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """An open temporary file beside `path`; removed at the end if it is still there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            yield file, temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _close(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
 
 
 @dataclass(frozen=True)
@@ -105,8 +66,7 @@ class LocalStore:
 
     def write(self, key: str, data: bytes) -> None:
         """See Store."""
-        with self.writing(key) as file:
-            file.write(data)
+        write_file(self.path(key), data)
 
     def writing(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]:
         """See Store."""
@@ -115,14 +75,15 @@ class LocalStore:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See Store. A link, unlike a rename, does not replace what is there."""
         path = self.path(key)
-        with _temporary(path) as (file, temporary):
-            file.write(data)
-            _close(file)
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-            fsync_folder(path.parent)
+        whole = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-link")
+        try:
+            write_file(whole, data)
+            os.link(whole, path)
+        except FileExistsError:
+            return False
+        finally:
+            whole.unlink(missing_ok=True)
+        sync(path.parent)
         return True
 
     def compare_and_swap(self, key: str, data: bytes, version: str | None) -> bool:

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
-TEMPORARY = ".tmp-"
-"""Prefix of unfinished files in a folder. Nothing reads or lists them."""
 SCHEMES = ("s3", "gs", "az", "memory")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 

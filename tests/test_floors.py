@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FORBIDDEN = {
     "flows": ["demo"],
     "storage": [
-        "schemas",
         "janus",
         "pipelines",
         "flows",
