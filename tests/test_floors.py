@@ -15,6 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # Package prefix -> what it must never import, at any depth of the file.
 FORBIDDEN = {
     "flows": ["demo"],
+    "storage": [
+        "janus",
+        "pipelines",
+        "flows",
+        "demo",
+        "torch",
+        "apache_beam",
+        "prefect",
+        "numpy",
+        "pyarrow",
+    ],
     "schemas": ["janus", "pipelines", "flows", "demo", "torch", "transformers", "apache_beam", "prefect", "numpy"],
     "janus": ["pipelines", "flows", "demo", "apache_beam", "prefect"],
     "pipelines": ["flows", "demo", "prefect", "janus.train", "janus.evaluate"],

@@ -1,0 +1,140 @@
+"""A store: named byte strings, in a folder or at a URL (design D15).
+
+Two implementations answer to one protocol. `LocalStore` is a folder: write to a temporary file, fsync, rename.
+`ObjectStore` is a prefix of S3, Google Cloud Storage or Azure: nothing is ever renamed there, for a rename is a copy
+and a delete; a whole object is put under its final key, and two kinds of conditional put decide every race:
+
+* `put_if_absent`: of several writers of one key, exactly one writes it.
+* `compare_and_swap`: replaces a value only if it is still the one that was read.
+
+Keys are relative paths with "/" between their parts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol
+
+SCHEMES = ("s3", "gs", "az", "memory")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+
+
+class StorageError(ValueError):
+    """What somebody must mend before the store can be used: credentials, a missing bucket. One line."""
+
+
+class StorageUnreachable(ConnectionError):
+    """The store did not answer for as long as was waited. Trying again later may help."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One entry of a listing."""
+
+    key: str
+    size: int
+    """Bytes."""
+    modified: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A value, and what `compare_and_swap` recognises it by."""
+
+    data: bytes
+    version: str
+
+
+class Store(Protocol):
+    """Named byte strings. Every method raises StorageError or StorageUnreachable with one line."""
+
+    @property
+    def url(self) -> str:
+        """What `open_store` takes: a path or a URL, without a slash at its end."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if it is one of this machine."""
+
+    def read(self, key: str) -> bytes:
+        """The whole value. Raises FileNotFoundError."""
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start`, fewer at the end of the value. Raises FileNotFoundError."""
+
+    def read_versioned(self, key: str) -> Versioned | None:
+        """The value with its version, or None."""
+
+    def size(self, key: str) -> int | None:
+        """Bytes of the value, or None if there is none."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put `data` under `key`, over what is there: readers see the old value or the new one, whole."""
+
+    def writing(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """A file that becomes the value of `key` when the block ends without exception; otherwise nothing is left."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Put `data` under `key` unless it has a value; whether it was put. Of several writers one gets True.
+
+        A writer whose answer was lost on its way may get False although the value is its own: compare.
+        """
+
+    def compare_and_swap(self, key: str, data: bytes, version: str | None) -> bool:
+        """Put `data` under `key` if its value still has `version` (None: if it has no value); whether it was put."""
+
+    def list(self, prefix: str = "") -> Iterator[Listed]:
+        """Everything below the folder `prefix`, in no particular order, without unfinished files."""
+
+    def delete(self, key: str) -> None:
+        """Remove a value; no error if there is none."""
+
+    def fetch(self, key: str, sha256: str, size: int) -> Path:
+        """Path of a local file with the value, whose SHA-256 (hex) and size are known; valid until evicted.
+
+        Of a folder it is the file itself, unread. From elsewhere the bytes are checked as they arrive.
+
+        Raises FileNotFoundError, and ValueError if the value is another one.
+        """
+
+
+def is_url(place: str | os.PathLike[str]) -> bool:
+    """Whether `place` is a URL and not a path."""
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def open_store(place: str | os.PathLike[str]) -> Store:
+    """The store at a path, or at a URL: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.
+
+    Raises ValueError for another kind of URL, and for a URL where the extra `storage` is not installed.
+    """
+    if not is_url(place):
+        from storage.local import LocalStore
+
+        return LocalStore(Path(place))
+    from storage.objects import ObjectStore
+
+    url = str(place).rstrip("/")
+    scheme = url.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        raise ValueError(f"{url}: a corpus lies in a folder, or at an address that begins with s3://, gs:// or az://")
+    return ObjectStore(url)
+
+
+def join(place: str | os.PathLike[str], name: str) -> str:
+    """`name` below the path or URL `place`."""
+    return f"{str(place).rstrip('/')}/{name}" if is_url(place) else str(Path(place) / name)
+
+
+def check_key(key: str) -> str:
+    """`key` itself. Raises ValueError if it is empty, absolute, or would leave the store."""
+    path = PurePosixPath(key)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in key:
+        raise ValueError(f"{key!r} is not the name of anything in a store: expected a relative path without '..'")
+    return key
