@@ -1,11 +1,13 @@
 """Write a Janus folder in the layout of transformers or of DeepSeek's own code, whichever of the two it is in now.
 
+python -m janus.export --run runs/stage2 --step 20000 --to hf --out janus-step-20000
 python -m janus.export runs/stage3/model --to deepseek --out janus-mine
 python -m janus.export downloads/Janus-1.3B --to hf --out janus-1.3b
 """
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,32 +15,57 @@ from typing import Annotated, Literal
 import tyro
 
 from janus.cli import console, parse, run
+from schemas.files import TEMPORARY
 
 
 @dataclass(frozen=True)
 class Export:
     """Write a Janus folder in the layout of transformers or of DeepSeek's own code.
 
-    Reads either layout. Tensors keep their bytes: converting back gives the same file contents.
+    Reads either layout, or a checkpoint of a run. Tensors keep their bytes: converting back gives the same files.
     """
 
-    folder: Annotated[Path, tyro.conf.Positional]
+    folder: Annotated[Path | None, tyro.conf.Positional] = None
     """Model folder to read: safetensors or pytorch_model.bin, in one file or sharded."""
-    to: Literal["hf", "deepseek"]
+    run: Path | None = None
+    """Run folder of janus.train to take a checkpoint of, in place of a model folder."""
+    step: int = 0
+    """With --run: step of the checkpoint; 0 for the newest."""
+    to: Literal["hf", "deepseek"] = "hf"
     """Layout to write: hf opens in transformers and everywhere here, deepseek in DeepSeek's code."""
-    out: Path
+    out: Path = tyro.MISSING
     """Folder to write."""
 
 
 def main() -> None:
     """The command."""
     command = parse(Export, prog="python -m janus.export")
+    if (command.folder is None) == (command.run is None):
+        raise ValueError("name a model folder to read, or a run with --run: one of the two")
+    if command.folder is not None:
+        if command.step:
+            raise ValueError(f"--step {command.step} is of a run: name it with --run")
+        convert(command.folder, command)
+        return
+    assert command.run is not None
+    from janus.train.checkpoint_model import checkpoint_to_model
+
+    # On the disk where the result will be.
+    above = next(folder for folder in command.out.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(dir=above, prefix=TEMPORARY) as scratch:
+        step = checkpoint_to_model(command.run, Path(scratch) / "model", command.step)
+        console().print(f"{command.run}: the model after step {step}")
+        convert(Path(scratch) / "model", command)
+
+
+def convert(folder: Path, command: Export) -> None:
+    """Write the model `folder` as the command says."""
     from janus.model.checkpoints.convert import read_checkpoint, write_deepseek, write_hf
 
-    if command.out.resolve() == command.folder.resolve():
+    if command.out.resolve() == folder.resolve():
         raise ValueError(f"--out {command.out} is the folder being read; name another")
     write = write_hf if command.to == "hf" else write_deepseek
-    checkpoint = read_checkpoint(command.folder)
+    checkpoint = read_checkpoint(folder)
     notes = write(checkpoint, command.out)
     screen = console()
     weights = sum(tensor.numel() for tensor in checkpoint.tensors.values())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import nn
+
+from janus.train.muon import Muon
+from janus.train.recipe import Schedule
+from janus.train.schedule import lr_factor
 
 
 class Optimizer:
@@ -30,10 +33,10 @@ class Optimizer:
             is_hidden = parameter.ndim == 2 and not name.startswith(outer) and "embed" not in name
             (hidden if is_hidden else rest).append(parameter)
         self._parameters = hidden + rest
-        self._steps = steps
-        self._done = 0
+        self._steps, self._done = steps, 0
+        self._schedule = Schedule("cosine", warmup=max(1, steps // 20))
         self._parts = [
-            (torch.optim.Muon(hidden, lr=muon, weight_decay=0.0, momentum=0.95), muon),
+            (Muon([{"params": hidden, "lr": muon, "weight_decay": 0.0}]), muon),
             (torch.optim.AdamW(rest, lr=adamw, betas=(0.9, 0.95), weight_decay=0.0), adamw),
         ]
 
@@ -41,15 +44,10 @@ class Optimizer:
         """One update by the gradient of `loss`, clipped to norm 1."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        factor = lr_factor(self._schedule, self._done, self._steps)
         for part, peak in self._parts:
             for group in part.param_groups:
-                group["lr"] = peak * self._factor()
+                group["lr"] = peak * factor
             part.step()
             part.zero_grad(set_to_none=True)
         self._done += 1
-
-    def _factor(self) -> float:
-        warm = max(1, self._steps // 20)
-        if self._done < warm:
-            return (self._done + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (self._done - warm) / max(1, self._steps - warm)))

@@ -24,7 +24,15 @@ def full_tensors(module: LossModule) -> dict[str, torch.Tensor]:
         return module.janus.state_dict()
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     gathered = get_model_state_dict(module, options=options)
-    return {name.removeprefix("janus."): tensor for name, tensor in gathered.items()}
+    return {name.removeprefix("janus."): _alone(tensor) for name, tensor in gathered.items()}
+
+
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that fills its storage. Gathered from pieces of unequal size it is a view into padded memory, which
+    no file of tensors takes.
+    """
+    fills = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if fills else tensor.clone()
 
 
 def write_model(folder: Path, module: LossModule, processor: Processor, world: World) -> None:

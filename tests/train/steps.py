@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from janus.data.loader import Loader
 from janus.model.checkpoints.model_folder import load_janus
@@ -17,6 +18,7 @@ from janus.train.step import LossModule, accumulate
 from janus.train.world import World, join_world
 from schemas.manifest import load_snapshot
 
+QUIET = Console(quiet=True)
 ALONE = World(0, 1, torch.device("cpu"), None, 1)
 
 

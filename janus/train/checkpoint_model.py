@@ -1,29 +1,9 @@
-"""A Hugging Face Janus from a checkpoint of a run, while it runs or afterwards.
-
-python -m janus.train.folder --run runs/stage2 --out models/stage2-step-20000 --step 20000
-"""
+"""A Hugging Face Janus from a checkpoint of a run, while it runs or afterwards (`python -m janus.export --run`)."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-
-from janus.cli import parse, run
-
-PROG = "python -m janus.train.folder"
-
-
-@dataclass(frozen=True)
-class Command:
-    """Arguments of the conversion."""
-
-    run: Path
-    """Run folder of janus.train."""
-    out: Path
-    """Model folder to write."""
-    step: int = 0
-    """Step of the checkpoint; 0 for the newest."""
 
 
 def checkpoint_to_model(run: Path, out: Path, step: int = 0) -> int:
@@ -57,14 +37,3 @@ def _is_trained(name: str, record: dict) -> bool:
     from janus.train.optim import module_of
 
     return module_of(name) in record["recipe"]["train"]
-
-
-def main() -> None:
-    """Read the command line and convert."""
-    command = parse(Command, prog=PROG, description=__doc__)
-    step = checkpoint_to_model(command.run, command.out, command.step)
-    print(f"{command.out}: the model after step {step}")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
+from janus.export import main
 from janus.model.checkpoints.model_folder import load_janus
-from janus.train.folder import checkpoint_to_model
+from janus.train.checkpoint_model import checkpoint_to_model
 from janus.train.loop import train
 from janus.train.recipe import Checkpoint
 from janus.train.record import Inputs
@@ -57,3 +59,31 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
         checkpoint_to_model(run, tmp_path / "model", step=3)
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
         checkpoint_to_model(tmp_path, tmp_path / "model")
+
+
+def test_export_takes_a_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", f"export --run {run} --step 2 --out {tmp_path / 'model'}".split())
+    main()
+    assert "the model after step 2" in capsys.readouterr().err
+    assert checkpoint_to_model(run, tmp_path / "same", step=2) == 2
+    found, expected = (load_janus(tmp_path / name)[0].state_dict() for name in ("model", "same"))
+    # `export` normalises the codebook of a random VQ tokenizer; all else is as it was.
+    assert all(torch.equal(found[name], expected[name]) for name in expected if ".vqmodel." not in name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "same"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--out o", "name a model folder to read, or a run with --run"),
+        ("m --run r --out o", "name a model folder to read, or a run with --run"),
+        ("m --step 3 --out o", "--step 3 is of a run"),
+        ("m", "--out"),
+    ],
+)
+def test_export_says_what_is_missing(words: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["export", *words.split()])
+    with pytest.raises(ValueError, match=message):
+        main()
