@@ -26,9 +26,8 @@ from transformers.initialization import no_init_weights
 
 from janus.model.device import cast, placement
 from janus.model.inference.sampling import codes_to_images, image_prompt, sample_codes
-from janus.model.inference.sampling_params import Settings
+from janus.model.inference.sampling_params import SamplingParams
 from janus.model.network import Janus
-from janus.model.parts import build
 from janus.model.presets import PRESETS, preset_config
 from janus.model.processor import SPECIAL_TOKENS, Processor
 
@@ -52,7 +51,7 @@ def make_model(preset: str, device: torch.device, dtype: torch.dtype) -> tuple[J
     )
     torch.manual_seed(0)
     with device:
-        model = build(config).eval()
+        model = Janus(config).eval()
     cast(model, dtype)
     return model, Processor.from_config(config, tokenizer, style=PRESETS[preset].style)
 
@@ -132,7 +131,7 @@ def main() -> None:
                 processor,
                 [PROMPT] * batch,
                 cfg_scale=SCALE,
-                settings=Settings(),
+                params=SamplingParams(),
                 seeds=list(range(batch)),
                 batch_size=batch,
             )

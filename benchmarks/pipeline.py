@@ -155,9 +155,9 @@ def process(row: dict[str, Any], model: str) -> dict[str, Any]:
 
 @functools.cache
 def _processor(model: str) -> Any:
-    from janus.model.processor import Processor
+    from janus.model.checkpoints.model_folder import load_processor
 
-    return Processor.from_folder(model)
+    return load_processor(model)
 
 
 def ceiling(files: list[Path], images: int) -> None:

@@ -19,7 +19,7 @@ import torch
 from transformers import JanusForConditionalGeneration
 
 from benchmarks.training import Measured, Text, hardware, make_step, plain_config, run_hugging_face, run_ours
-from janus.model.parts import build
+from janus.model.network import Janus
 from janus.train.presets import recipe
 from janus.train.recipe import Optimizer, Parallel
 from janus.train.world import World
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     config = plain_config("tiny")
     torch.manual_seed(0)
-    start = build(config).float()
+    start = Janus(config).float()
     tiny = recipe("tiny", 2)
     settings = replace(
         tiny,

@@ -40,7 +40,7 @@ from benchmarks.training import (
     run_ours,
 )
 from janus.data.pack import pack_stream
-from janus.model.parts import build
+from janus.model.network import Janus
 from janus.train.flops import CONVENTION, peak_flops
 from janus.train.presets import recipe
 from janus.train.recipe import Parallel, Recipe
@@ -121,7 +121,7 @@ def measure(options: argparse.Namespace, settings: Recipe, rows: int | None) -> 
     torch.manual_seed(0)
     with join_world(options.device, process_groups=rows is None and settings.precision == "bf16") as world:
         with world.device:
-            janus = build(config).float()
+            janus = Janus(config).float()
         if rows is None:
             return run_ours(janus, made, settings, world, warm_up=WARM_UP)
         # By way of the host: the device need not have room for two models.

@@ -18,8 +18,9 @@ import tyro
 from torch import nn
 
 from janus.images import ImageProblem, load_rgb
+from janus.model.checkpoints.model_folder import load_vq
 from janus.model.pixels import generation_pixels, normalize
-from janus.model.vq import decode_codes, encode_codes, load_vq
+from janus.model.vq import decode_codes, encode_codes
 
 BATCH = 8
 

@@ -17,7 +17,6 @@ import janus.model
 from demo.base import clip, data, llm, tokenizer, vq
 from janus.model.checkpoints.model_folder import save_janus
 from janus.model.network import Janus
-from janus.model.parts import build
 from janus.model.presets import preset_config
 from janus.model.processor import Processor
 from janus.model.templates import DESCRIBE, STYLES, TURN_END
@@ -74,7 +73,7 @@ def fit(seed: int, console: Console) -> tuple[Janus, Processor, torch.nn.Module]
         }
         config = preset_config("tiny", tokenizer_size=len(words), **ids)
         torch.manual_seed(seed)
-        model = build(config)
+        model = Janus(config)
         processor = Processor.from_config(config, words, style="janus")
 
         pictures = data.pictures(seed, CLIP_PICTURES)

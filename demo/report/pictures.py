@@ -45,10 +45,10 @@ def reconstruct(janus: Path, images: Sequence[Path]) -> list[Reconstruction]:
     """Encode images to codes and decode them again with the VQ tokenizer of the Janus folder `janus`."""
     import torch
 
-    from janus.model.processor import Processor
-    from janus.model.vq import decode_codes, encode_codes, load_vq
+    from janus.model.checkpoints.model_folder import load_processor, load_vq
+    from janus.model.vq import decode_codes, encode_codes
 
-    processor = Processor.from_folder(str(janus))
+    processor = load_processor(janus)
     vq = load_vq(janus)
     pixels = np.stack([processor.generation_pixels(open_rgb(path)) for path in images])
     with torch.no_grad():

@@ -88,7 +88,7 @@ def evaluate(
 def _ask(
     model: Janus, processor: Processor, suite: Suite, kind: Kind, out: Path, on_progress: Progress
 ) -> dict[str, float]:
-    from janus.model.inference.sampling import answer
+    from janus.model.inference.answering import answer
     from schemas.sample import IMAGE_MARK, Message
 
     asked = suite.asked[kind]

@@ -21,13 +21,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from janus.model.checkpoints.tensors import read_json, read_tensors
+from janus.model.checkpoints.model_folder import load_vq
+from janus.model.checkpoints.tensors import WeightFiles, read_json
+from janus.model.checkpoints.tokenizer import load_tokenizer
 from janus.model.device import cast
 from janus.model.network import MODULES, Janus
-from janus.model.parts import build
 from janus.model.presets import find_preset, preset_config
-from janus.model.processor import Processor, load_tokenizer
-from janus.model.vq import load_vq
+from janus.model.processor import Processor
 
 _SIGLIP_HEAD = "head."
 _RANDOM = "random"
@@ -113,7 +113,7 @@ def assemble(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build(config)
+        model = Janus(config)
         sources = {name: (_RANDOM, "") for name in MODULES}
         if llm_part:
             grown = _fill_llm(model, llm_part, seed)
@@ -208,7 +208,7 @@ def _siglip(folder: Path, values: dict) -> _Part:
         layer_norm_eps=tower.layer_norm_eps,
     )
     tensors = {}
-    for name, tensor in read_tensors(folder).items():
+    for name, tensor in WeightFiles(folder).read().items():
         ours = name.removeprefix("vision_model.").replace(".self_attn.out_proj.", ".self_attn.projection_layer.")
         if not ours.startswith((_SIGLIP_HEAD, "text_model.", "logit_")):
             tensors[ours] = tensor

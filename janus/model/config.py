@@ -1,4 +1,4 @@
-"""Configurations: which parts a Janus is made of, read from `config.json`.
+"""Configurations: which parts a Janus is made of.
 
 A Janus whose vision encoder and VQ tokenizer are the published ones is a plain `JanusConfig`, whatever its LLM, and
 opens in `transformers`. Any other combination is a `JanusForgeConfig`: the same fields under its own `model_type`, so
@@ -7,8 +7,6 @@ that `transformers` refuses it by name instead of loading half of it.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, JanusConfig, JanusVisionConfig, JanusVQVAEConfig, PretrainedConfig
@@ -84,31 +82,22 @@ def foreign_parts(config: JanusConfig) -> list[str]:
     """What keeps this model from opening in plain `transformers`, one phrase per part; empty for a plain Janus."""
     parts = []
     if not isinstance(config.vision_config, JanusVisionConfig):
-        parts.append(f"vision encoder {config.vision_config.model_type}")
+        parts.append(f"vision encoder {config.vision_config.model_type} (a Janus there has SigLIP)")
     if getattr(config.vq_config, "architecture", None):
-        parts.append(f"VQ tokenizer {config.vq_config.architecture}")
+        parts.append(f"VQ tokenizer {config.vq_config.architecture} (there, VQ-16)")
     elif isinstance(config, JanusForgeConfig) and not parts:
-        parts.append("VQ grid that differs from the vision encoder's patch grid")
+        parts.append("a VQ grid that differs from the vision encoder's patch grid (there, the two are one)")
     return parts
 
 
 def config_from_dict(values: dict[str, Any], *, where: str = "config.json") -> JanusConfig:
-    """The configuration a `config.json` holds. Raises ValueError naming `where` for another model type."""
+    """The configuration a `config.json` holds. Raises ValueError naming `where` for another model type, or nonsense."""
     kinds = {"janus": JanusConfig, "janus_forge": JanusForgeConfig}
     kind = values.get("model_type")
-    if kind not in kinds:
-        hint = "; convert it with janus.export first" if kind == "multi_modality" else ""
-        raise ValueError(f"{where}: model_type {kind!r} is not a Janus of this layout (janus or janus_forge){hint}")
-    return kinds[kind].from_dict(values)
-
-
-def read_config(folder: str | Path) -> JanusConfig:
-    """Read `config.json` of a model folder. Raises FileNotFoundError or ValueError with one line."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: not found; a Janus model folder holds config.json beside its weights")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"{where}: model_type {kind!r} is not a Janus (janus, janus_forge or multi_modality)")
     try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
-    return config_from_dict(values, where=str(path))
+        return kinds[kind].from_dict(values)
+    except Exception as error:  # transformers raises whatever a field of another type leads to
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{where}: not the configuration of a Janus: {reason}") from None

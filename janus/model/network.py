@@ -34,8 +34,10 @@ class Janus(JanusForConditionalGeneration):
     """A Janus that can be trained on packed, mixed batches.
 
     Everything `JanusForConditionalGeneration` does, it does too. Differences: the LLM uses the `packed` attention
-    (the same as sdpa outside training), the text head is never tied to the embeddings, and the VQ tokenizer stays in
-    evaluation mode.
+    (the same as sdpa outside training), the text head is never tied to the embeddings, and the VQ tokenizer follows the
+    official rule and stays in evaluation mode.
+
+    Random weights, in training mode but for the VQ tokenizer. Works under `torch.device("meta")`.
     """
 
     # Tying would overwrite the text head the moment anybody calls tie_weights(); no Janus is tied.

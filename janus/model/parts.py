@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,15 +13,13 @@ from transformers.models.janus.modeling_janus import (
     JanusPreTrainedModel,
     JanusVisionAlignerMLP,
     JanusVisionModel,
-    JanusVQVAE,
     JanusVQVAEAlignerMLP,
     JanusVQVAEHead,
 )
 
 from janus.model.config import PATCH_VQ
-
-if TYPE_CHECKING:
-    from janus.model.network import Janus
+from janus.model.patch_vq import PatchVQ
+from janus.model.vq import VQ16
 
 
 def vision_encoder(config: PretrainedConfig) -> nn.Module:
@@ -42,14 +40,12 @@ def vision_encoder(config: PretrainedConfig) -> nn.Module:
 def vq_tokenizer(config: JanusVQVAEConfig) -> nn.Module:
     """The image tokenizer of the generation path: VQ-16, or the small one of the tiny preset.
 
-    Raises ValueError for an architecture nobody knows.
+    Raises ValueError for an unknown architecture.
     """
     architecture = getattr(config, "architecture", None)
     if architecture is None:
-        return JanusVQVAE._from_config(config)
+        return VQ16._from_config(config)
     if architecture == PATCH_VQ:
-        from janus.model.patch_vq import PatchVQ
-
         return PatchVQ(config)
     raise ValueError(f"vq_config.architecture is {architecture!r}; known are {PATCH_VQ!r} and none (VQ-16)")
 
@@ -82,13 +78,3 @@ class JanusBody(JanusModel):
         features = self.vision_model(pixel_values, **kwargs).last_hidden_state
         features = features[:, -self.config.vision_config.num_image_tokens :]
         return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=self.aligner(features))
-
-
-def build(config: JanusConfig) -> Janus:
-    """A Janus with random weights, in training mode but for the frozen VQ tokenizer.
-
-    Works under `torch.device("meta")`. The text head is never tied to the embeddings (docs/model.md).
-    """
-    from janus.model.network import Janus  # that module builds on this one
-
-    return Janus(config)

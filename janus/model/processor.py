@@ -1,4 +1,4 @@
-"""The processor: tokenizer, templates and image transforms of one model folder."""
+"""The processor: tokenizer, templates and image transforms of one model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer
 from transformers import JanusConfig, PreTrainedTokenizerFast
 
 from janus.model import pixels
-from janus.model.checkpoints.hub import model_folder
-from janus.model.config import read_config
 from janus.model.templates import STYLES, Style, chat_template
+from janus.model.user_text import UserText
 
 # DeepSeek's names of the special tokens; a folder's own, in tokenizer_config.json, come first.
 SPECIAL_TOKENS = {
@@ -62,27 +60,9 @@ class Processor:
         self.bos_id, self.eos_id, self.pad_id, self.boi_id, self.eoi_id, self.image_id = (
             _special_id(tokenizer, f"{name}_token") for name in ("bos", "eos", "pad", "boi", "eoi", "image")
         )
-
-    @classmethod
-    def from_folder(cls, source: str | Path, *, style: str | None = None) -> Processor:
-        """Read the processor of a Janus folder in the Hugging Face layout, or of a hub id.
-
-        A tokenizer without an image placeholder (Janus-1.3B's) gets one.
-
-        Args:
-            source: folder or hub id.
-            style: chat style; None reads it off the chat template.
-
-        Raises FileNotFoundError or ValueError with one line.
-        """
-        folder = model_folder(source)
-        config = read_config(folder)
-        tokenizer = load_tokenizer(folder)
-        processor = cls.from_config(config, tokenizer, style=style or _style(folder, tokenizer))
-        size = config.text_config.vocab_size
-        if max(processor.image_id, processor.boi_id, processor.eoi_id, processor.pad_id) >= size:
-            raise ValueError(f"{folder}: the tokenizer has special tokens beyond the model's vocabulary of {size}")
-        return processor
+        names = [getattr(tokenizer, name) for name in SPECIAL_TOKENS]
+        speakers = [name for name in (self.speakers.user, self.speakers.assistant) if self.token_id(name) is not None]
+        self._user_text = UserText(tokenizer.backend_tokenizer, [*names, *speakers])
 
     @classmethod
     def from_config(cls, config: JanusConfig, tokenizer: PreTrainedTokenizerFast, *, style: str) -> Processor:
@@ -102,9 +82,7 @@ class Processor:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, without BOS or EOS. Special tokens written out in `text` stay text."""
-        backend = self.tokenizer.backend_tokenizer
-        backend.encode_special_tokens = True
-        return backend.encode(text, add_special_tokens=False).ids
+        return self._user_text.encode(text)
 
     def decode(self, ids: list[int] | torch.Tensor) -> str:
         """Text of `ids`, special tokens left out."""
@@ -143,7 +121,7 @@ class Processor:
         content.pop("padding", None)
         content.pop("truncation", None)
         ids = [self.bos_id, self.eos_id, self.pad_id, self.boi_id, self.eoi_id, self.image_id]
-        return {"tokenizer": content, "special_ids": ids, "style": self.style}
+        return {"version": 2, "tokenizer": content, "special_ids": ids, "style": self.style}
 
     def image_identity(self) -> dict[str, Any]:
         """What decides pixels, for fingerprints."""
@@ -179,44 +157,9 @@ class Processor:
         }
 
 
-def load_tokenizer(folder: str | Path, *, add_missing: bool = False) -> PreTrainedTokenizerFast:
-    """The tokenizer exactly as tokenizer.json says, with its image tokens known by name.
-
-    Not `AutoTokenizer`: the class named in DeepSeek's folders would put its own rules in place of the file's.
-
-    Args:
-        folder: holds tokenizer.json, and tokenizer_config.json if there is one.
-        add_missing: add every special token the vocabulary lacks (for a language model's own tokenizer); otherwise only
-            the image placeholder, which no text holds and whose embedding is never used, is added.
-    """
-    file, settings_file = Path(folder) / "tokenizer.json", Path(folder) / "tokenizer_config.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: not found; the folder must hold its tokenizer in the fast format")
-    vocabulary = Tokenizer.from_file(str(file)).get_vocab()
-    settings = json.loads(settings_file.read_text()) if settings_file.is_file() else {}
-    names = {}
-    for name, default in SPECIAL_TOKENS.items():
-        token = settings.get(name) or default
-        token = token["content"] if isinstance(token, dict) else token
-        if token in vocabulary or name == "image_token" or add_missing:
-            names[name] = token
-    return PreTrainedTokenizerFast.from_pretrained(folder, **names)
-
-
 def _special_id(tokenizer: PreTrainedTokenizerFast, name: str) -> int:
     token = getattr(tokenizer, name, None)
     number = None if token is None else tokenizer.get_vocab().get(str(token))
     if number is None:
         raise ValueError(f"the tokenizer has no {name}; janus.assemble adds what a language model's tokenizer lacks")
     return number
-
-
-def _style(folder: Path, tokenizer: PreTrainedTokenizerFast) -> str:
-    """The chat style: from the folder's chat template, or else from which names the vocabulary has."""
-    template = tokenizer.chat_template
-    legacy = folder / "chat_template.json"
-    if template is None and legacy.is_file():
-        template = json.loads(legacy.read_text()).get("chat_template")
-    pro = STYLES["janus-pro"].user
-    is_pro = pro in str(template) if template else pro in tokenizer.get_added_vocab()
-    return "janus-pro" if is_pro else "janus"

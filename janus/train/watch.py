@@ -11,7 +11,8 @@ from PIL import Image
 from torch import nn
 
 from janus.images import load_rgb
-from janus.model.inference.sampling import answer, sample_images
+from janus.model.inference.answering import answer
+from janus.model.inference.sampling import sample_images
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch

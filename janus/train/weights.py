@@ -11,7 +11,6 @@ from transformers.initialization import no_init_weights
 from janus.model.checkpoints.model_folder import write_janus
 from janus.model.device import cast
 from janus.model.network import Janus
-from janus.model.parts import build
 from janus.model.processor import Processor
 from janus.train.parallel import is_sharded
 from janus.train.step import LossModule
@@ -51,7 +50,7 @@ def plain_copy(module: LossModule, world: World) -> Janus | None:
     if not world.is_main:
         return None
     with no_init_weights():
-        copy = build(module.janus.config)
+        copy = Janus(module.janus.config)
     copy.load_state_dict(tensors, assign=True)
     cast(copy, torch.bfloat16)
     return copy.to(world.device).eval()

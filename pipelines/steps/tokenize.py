@@ -88,14 +88,12 @@ class TokenizeStep:
 
     def setup(self) -> None:
         """Load the processor and, if needed, the VQ tokenizer."""
-        from janus.model.processor import Processor
+        from janus.model.checkpoints.model_folder import load_processor, load_vq
 
-        self.processor = Processor.from_folder(self.model)
+        self.processor = load_processor(self.model)
         self.device = pick_device(self.wanted_device, cpu_batch=16, cuda_batch=64)
         if self.with_codes:
             import torch
-
-            from janus.model.vq import load_vq
 
             self.vq = load_vq(self.model, device=self.device.name, dtype=torch.float32)
 

@@ -29,8 +29,7 @@ from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 from janus.assemble import main
 from janus.model.assembly import assemble
 from janus.model.checkpoints.model_folder import load_janus
-from janus.model.network import MODULES
-from janus.model.parts import build
+from janus.model.network import MODULES, Janus
 from janus.model.presets import preset_config
 from tests.model.toy import SIDE, VOCABULARY, toy_tokenizer
 
@@ -198,7 +197,7 @@ def test_the_card_adds_up(parts: dict[str, Path]) -> None:
 
 def test_the_full_size_card_has_the_published_numbers() -> None:
     with torch.device("meta"):
-        model = build(preset_config("janus-1.3b", image_token_id=0))
+        model = Janus(preset_config("janus-1.3b", image_token_id=0))
     sizes = {name: sum(p.numel() for p in model.get_submodule(path).parameters()) for name, path in MODULES.items()}
     assert sum(sizes.values()) == 2_076_636_811
     stage_1 = sizes["understanding_adaptor"] + sizes["generation_adaptor"] + sizes["image_head"]

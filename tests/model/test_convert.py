@@ -17,7 +17,7 @@ from janus.model.checkpoints.convert import read_checkpoint
 from janus.model.checkpoints.deepseek import tensors_to_deepseek
 from janus.model.checkpoints.model_folder import load_janus, save_janus
 from janus.model.config import PATCH_VQ, make_config
-from janus.model.parts import build
+from janus.model.network import Janus
 from janus.model.vq import encode_codes
 from tests.model.toy import GRID, IMG, SIDE, toy_config, toy_janus, toy_processor
 
@@ -160,7 +160,7 @@ def foreign_folder(tmp_path: Path) -> Path:
     vq = config.vq_config
     vq.architecture, vq.patch_size = PATCH_VQ, SIDE // GRID
     config = make_config(text=config.text_config, vision=config.vision_config, vq=vq, image_token_id=IMG)
-    save_janus(tmp_path / "foreign", build(config), toy_processor(config))
+    save_janus(tmp_path / "foreign", Janus(config), toy_processor(config))
     return tmp_path / "foreign"
 
 

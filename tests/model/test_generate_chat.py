@@ -16,7 +16,8 @@ from PIL import Image
 import janus.chat
 import janus.generate
 from janus.model.checkpoints.model_folder import save_janus
-from janus.model.inference.sampling import answer, sample_images
+from janus.model.inference.answering import answer
+from janus.model.inference.sampling import sample_images
 from schemas.sample import Message
 from tests.model.toy import SIDE, toy_janus
 
@@ -126,7 +127,7 @@ def test_a_slip_does_not_end_a_conversation(folder: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "x"], "nowhere/config.json: not found"),
+        (["nowhere", "x"], "nowhere: no such folder"),
         (["nowhere"], "no prompt"),
         (["nowhere", "x", "--images", "0"], "--images 0"),
         (["nowhere", "--prompts", "missing.txt"], "missing.txt: no such prompt file"),

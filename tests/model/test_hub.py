@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from janus.model.checkpoints.hub import model_folder
+from janus.model.checkpoints.hub import local_folder
 
 
 @pytest.fixture
@@ -25,16 +25,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_is_itself(tmp_path: Path) -> None:
-    assert model_folder(tmp_path) == tmp_path
+    assert local_folder(tmp_path) == tmp_path
 
 
 def test_a_hub_id_is_found_in_the_cache(cache: Path) -> None:
-    assert model_folder("someone/Janus-small") == cache
+    assert local_folder("someone/Janus-small") == cache
 
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("source", ["someone/other", "no-slash", "a/b/c", "/absolute/path", "../up", "~/home"])
 def test_what_is_neither_is_one_line(source: str) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder") as caught:
-        model_folder(source)
+        local_folder(source)
     assert "\n" not in str(caught.value)

@@ -17,9 +17,9 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from janus.model.checkpoints import model_folder as folder_module
 from janus.model.checkpoints.model_folder import load_janus, save_janus
-from janus.model.checkpoints.tensors import read_tensors
+from janus.model.checkpoints.tensors import WeightFiles
 from janus.model.inference.sampling import image_prompt, sample_codes
-from janus.model.inference.sampling_params import Settings
+from janus.model.inference.sampling_params import SamplingParams
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from tests.model.toy import BOI, PAD, toy_config, toy_janus
@@ -67,7 +67,9 @@ def test_plain_transformers_opens_our_folder_and_generates_the_same(
     assert {key: value for key, value in loading.items() if value} == {}
     ours, our_processor = toy
     assert inputs["input_ids"][0].tolist() == image_prompt(our_processor, PROMPT, "plain")
-    expected = sample_codes(ours, our_processor, [PROMPT], cfg_scale=5.0, settings=Settings(temperature=0), seeds=[0])
+    expected = sample_codes(
+        ours, our_processor, [PROMPT], cfg_scale=5.0, params=SamplingParams(temperature=0), seeds=[0]
+    )
     assert torch.equal(codes, expected)
     ids = inputs["input_ids"][:, :-1]
     words = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 12, "do_sample": False}
@@ -127,6 +129,7 @@ def test_transformers_processor_reads_our_files(saved: Path, toy: tuple[Janus, P
 
 def test_generation_settings_survive_a_second_save(saved: Path, tmp_path: Path) -> None:
     """transformers drops `generation_kwargs` on reload where the file says it came from a model config."""
+    assert json.loads((saved / "generation_config.json").read_text())["_from_model_config"] is False
     JanusForConditionalGeneration.from_pretrained(saved).save_pretrained(tmp_path)
     again = JanusForConditionalGeneration.from_pretrained(tmp_path).generation_config
     assert again.generation_kwargs == {"boi_token_id": BOI}
@@ -154,7 +157,7 @@ def test_sharded_weights_are_read(saved: Path, tmp_path: Path) -> None:
     model = JanusForConditionalGeneration.from_pretrained(saved)
     model.save_pretrained(tmp_path, max_shard_size="200KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
-    sharded, single = read_tensors(tmp_path), read_tensors(saved)
+    sharded, single = WeightFiles(tmp_path).read(), WeightFiles(saved).read()
     assert sharded.keys() == single.keys()
     assert all(torch.equal(sharded[name], single[name]) for name in single)
 

@@ -12,7 +12,6 @@ from transformers import JanusConfig, JanusForConditionalGeneration, Qwen3Config
 
 from janus.model.loss import token_losses
 from janus.model.network import Janus, normalize
-from janus.model.parts import build
 from janus.packed import TASK_IDS, PackedBatch
 from tests.model import packs
 from tests.model.packs import N, alone, generation, pack, text, understanding
@@ -29,7 +28,7 @@ LENGTH = 84
 @pytest.fixture(scope="module")
 def janus() -> Janus:
     torch.manual_seed(0)
-    return loud(build(toy_config()))
+    return loud(Janus(toy_config()))
 
 
 @pytest.fixture(autouse=True)
@@ -261,7 +260,7 @@ def qwen_config() -> JanusConfig:
 
 
 def test_another_language_model_packs_as_exactly() -> None:
-    model = loud(build(qwen_config()))
+    model = loud(Janus(qwen_config()))
     packed = model.packed_loss(pack(ROWS, LENGTH)).sums
     separate = sum(model.packed_loss(alone(document)).sums for row in ROWS for document in row)
     torch.testing.assert_close(packed, separate, rtol=1e-5, atol=1e-4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Qwen3Config
 
-from janus.model.parts import build
+from janus.model.network import Janus
 from janus.model.presets import PRESETS, preset_config
 
 
@@ -16,14 +16,14 @@ from janus.model.presets import PRESETS, preset_config
 )
 def test_published_sizes(name: str, parameters: int) -> None:
     with torch.device("meta"):
-        model = build(preset_config(name, image_token_id=0))
+        model = Janus(preset_config(name, image_token_id=0))
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     assert model.config.tie_word_embeddings is False
     assert model.config.vq_config.num_patches**2 == model.config.vision_config.num_image_tokens == 576
 
 
 def test_tiny_trains_on_a_cpu() -> None:
-    model = build(preset_config("tiny", image_token_id=0, tokenizer_size=300))
+    model = Janus(preset_config("tiny", image_token_id=0, tokenizer_size=300))
     assert sum(parameter.numel() for parameter in model.parameters()) < 5_000_000
     assert (
         model.config.vision_config.image_size == model.config.vq_config.num_patches * model.config.vq_config.patch_size

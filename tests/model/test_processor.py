@@ -14,10 +14,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import JanusProcessor, PreTrainedTokenizerFast
 
 from janus.model.checkpoints.fingerprint import fingerprints, vq_fingerprint
+from janus.model.checkpoints.model_folder import VQ_PREFIX, load_processor
+from janus.model.checkpoints.tokenizer import load_tokenizer
 from janus.model.parts import vq_tokenizer
-from janus.model.processor import Processor, load_tokenizer
+from janus.model.processor import Processor
 from janus.model.templates import encode_sample
-from janus.model.vq import PREFIX
 from schemas.sample import Message
 from tests.model.toy import toy_config
 
@@ -48,7 +49,7 @@ def folder_with(path: Path, tokens: PreTrainedTokenizerFast, template: str | Non
     tokens.save_pretrained(path)
     torch.manual_seed(0)
     vq = vq_tokenizer(toy_config().vq_config)
-    save_file({f"{PREFIX}{name}": tensor for name, tensor in vq.state_dict().items()}, path / "model.safetensors")
+    save_file({f"{VQ_PREFIX}{name}": tensor for name, tensor in vq.state_dict().items()}, path / "model.safetensors")
     return path
 
 
@@ -59,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def processor(folder: Path) -> Processor:
-    return Processor.from_folder(folder)
+    return load_processor(folder)
 
 
 def test_the_sizes_come_from_the_configuration(processor: Processor) -> None:
@@ -78,7 +79,7 @@ def test_ids_come_from_the_tokenizer_and_the_placeholder_is_added(folder: Path, 
 
 
 def test_other_ids_in_another_tokenizer(tmp_path: Path, processor: Processor) -> None:
-    other = Processor.from_folder(folder_with(tmp_path, tokenizer(bos="<begin>", extra=("<one>", "<two>"))))
+    other = load_processor(folder_with(tmp_path, tokenizer(bos="<begin>", extra=("<one>", "<two>"))))
     assert other.bos_id == processor.bos_id + 2
     assert other.boi_id == processor.boi_id + 2
 
@@ -93,7 +94,7 @@ def test_special_tokens_written_out_in_a_text_stay_text(processor: Processor) ->
 def test_saved_and_loaded_it_is_the_same(processor: Processor, tmp_path: Path) -> None:
     toy_config(vocab_size=400).save_pretrained(tmp_path)
     processor.save(tmp_path)
-    again = Processor.from_folder(tmp_path)
+    again = load_processor(tmp_path)
     assert again.tokenizer_identity() == processor.tokenizer_identity()
     assert again.image_identity() == processor.image_identity()
     assert again.tokenizer.image_token == "<image_placeholder>"
@@ -102,10 +103,10 @@ def test_saved_and_loaded_it_is_the_same(processor: Processor, tmp_path: Path) -
 @pytest.mark.parametrize("style", ["janus", "janus-pro"])
 def test_transformers_builds_the_same_prompts_from_the_saved_folder(style: str, tmp_path: Path) -> None:
     speakers = ("<|User|>", "<|Assistant|>") if style == "janus-pro" else ()
-    ours = Processor.from_folder(folder_with(tmp_path, tokenizer(extra=speakers)))
+    ours = load_processor(folder_with(tmp_path, tokenizer(extra=speakers)))
     assert ours.style == style
     ours.save(tmp_path)
-    assert Processor.from_folder(tmp_path).style == style
+    assert load_processor(tmp_path).style == style
 
     theirs = JanusProcessor.from_pretrained(tmp_path)
     chat = [
@@ -139,7 +140,7 @@ def test_transformers_builds_the_same_prompts_from_the_saved_folder(style: str, 
 
 def test_the_style_of_a_folder_without_names_in_the_vocabulary_is_in_its_template(tmp_path: Path) -> None:
     template = "{{ '<|User|>: ' }}"
-    assert Processor.from_folder(folder_with(tmp_path, tokenizer(), template)).style == "janus-pro"
+    assert load_processor(folder_with(tmp_path, tokenizer(), template)).style == "janus-pro"
 
 
 def test_a_language_models_tokenizer_gets_what_it_lacks(tmp_path: Path) -> None:
@@ -159,18 +160,18 @@ def test_a_language_models_tokenizer_gets_what_it_lacks(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_a_folder_is_one_line(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"config.json: not found"):
-        Processor.from_folder(tmp_path)
+        load_processor(tmp_path)
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"tokenizer.json: not found"):
-        Processor.from_folder(copy)
+        load_processor(copy)
     small = shutil.copytree(folder, tmp_path / "small")
     toy_config(vocab_size=300).save_pretrained(small)
     with pytest.raises(ValueError, match="beyond the model's vocabulary of 300"):
-        Processor.from_folder(small)
-    (copy / "config.json").write_text('{"model_type": "multi_modality"}')
-    with pytest.raises(ValueError, match=r"convert it with janus.export first"):
-        Processor.from_folder(copy)
+        load_processor(small)
+    (copy / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ValueError, match=r"config.json: model_type 'llama' is not a Janus"):
+        load_processor(copy)
 
 
 def test_fingerprints_see_every_part(folder: Path, tmp_path: Path) -> None:

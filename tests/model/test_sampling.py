@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from janus.model.inference.sampling import codes_to_images, image_prompt, null_prompt, sample_codes, sample_images
-from janus.model.inference.sampling_params import Settings
+from janus.model.inference.guidance import null_prompt
+from janus.model.inference.sampling import codes_to_images, image_prompt, sample_codes, sample_images
+from janus.model.inference.sampling_params import SamplingParams
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from tests.model.toy import BOI, BOS, CODES, GRID, PAD, SIDE, toy_janus
 
 PROMPTS = ["a red fish", "two blue squares left of a very small green triangle", "x"]
-GREEDY = Settings(temperature=0)
+GREEDY = SamplingParams(temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def transformers_codes(model: Janus, processor: Processor, prompts: list[str], s
 
 def test_greedy_codes_with_guidance_equal_transformers(toy: tuple[Janus, Processor]) -> None:
     model, processor = toy
-    ours = sample_codes(model, processor, PROMPTS, cfg_scale=5.0, settings=GREEDY, seeds=[0, 0, 0])
+    ours = sample_codes(model, processor, PROMPTS, cfg_scale=5.0, params=GREEDY, seeds=[0, 0, 0])
     assert torch.equal(ours, transformers_codes(model, processor, PROMPTS, 5.0))
     assert len(ours.unique()) > 8  # not one code over and over
 
@@ -45,7 +46,7 @@ def test_greedy_codes_with_guidance_equal_transformers(toy: tuple[Janus, Process
 def test_codes_follow_from_teacher_forced_logits(toy: tuple[Janus, Processor], scale: float) -> None:
     """Each code is the argmax of l_u + s (l_c - l_u) over a full pass without any cache; scale 1 is l_c alone."""
     model, processor = toy
-    codes = sample_codes(model, processor, PROMPTS[:1], cfg_scale=scale, settings=GREEDY, seeds=[0])
+    codes = sample_codes(model, processor, PROMPTS[:1], cfg_scale=scale, params=GREEDY, seeds=[0])
     prompt = image_prompt(processor, PROMPTS[0], "plain")
     logits = []
     for row in (prompt, [BOS, *[PAD] * (len(prompt) - 2), BOI]):
@@ -69,7 +70,7 @@ def test_an_image_does_not_depend_on_its_batch(toy: tuple[Janus, Processor]) -> 
             processor,
             [PROMPTS[i] for i in order],
             cfg_scale=3.0,
-            settings=Settings(top_k=60, top_p=0.95),
+            params=SamplingParams(top_k=60, top_p=0.95),
             seeds=[seeds[i] for i in order],
             batch_size=batch_size,
         )
@@ -84,7 +85,7 @@ def test_an_image_does_not_depend_on_its_batch(toy: tuple[Janus, Processor]) -> 
 
 def test_seeds_make_the_difference(toy: tuple[Janus, Processor]) -> None:
     model, processor = toy
-    codes = sample_codes(model, processor, [PROMPTS[0]] * 3, settings=Settings(), seeds=[1, 2, 1], cfg_scale=2.0)
+    codes = sample_codes(model, processor, [PROMPTS[0]] * 3, params=SamplingParams(), seeds=[1, 2, 1], cfg_scale=2.0)
     assert torch.equal(codes[0], codes[2])
     assert not torch.equal(codes[0], codes[1])
 
@@ -110,7 +111,7 @@ def test_images_are_the_decoded_codes(toy: tuple[Janus, Processor]) -> None:
     model, processor = toy
     seen: list[int] = []
     images = sample_images(model, processor, PROMPTS, seeds=[4, 5, 6], batch_size=1, on_progress=seen.append)
-    codes = sample_codes(model, processor, PROMPTS, settings=Settings(), seeds=[4, 5, 6])
+    codes = sample_codes(model, processor, PROMPTS, params=SamplingParams(), seeds=[4, 5, 6])
     assert images.shape == (3, SIDE, SIDE, 3)
     assert seen == [1, 2, 3]
     np.testing.assert_array_equal(images, codes_to_images(model, codes))
@@ -121,7 +122,7 @@ def test_images_are_the_decoded_codes(toy: tuple[Janus, Processor]) -> None:
 
 def test_codes_are_in_range_and_complete(toy: tuple[Janus, Processor]) -> None:
     model, processor = toy
-    codes = sample_codes(model, processor, PROMPTS, settings=Settings(temperature=2.0), seeds=[1, 2, 3])
+    codes = sample_codes(model, processor, PROMPTS, params=SamplingParams(temperature=2.0), seeds=[1, 2, 3])
     assert codes.shape == (3, GRID**2)
     assert 0 <= int(codes.min()) <= int(codes.max()) < CODES
 

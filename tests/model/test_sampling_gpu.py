@@ -8,7 +8,7 @@ import torch
 from janus.model.device import cast
 from janus.model.inference.answering import answer
 from janus.model.inference.sampling import sample_codes
-from janus.model.inference.sampling_params import Settings
+from janus.model.inference.sampling_params import SamplingParams
 from schemas.sample import Message
 from tests.model.toy import toy_janus
 
@@ -20,7 +20,7 @@ PROMPTS = ["a red fish", "two blue squares left of a very small green triangle",
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 def test_captured_steps_give_the_codes_of_the_cpu(scale: float) -> None:
     model, processor = toy_janus()
-    settings = {"cfg_scale": scale, "settings": Settings(temperature=0.7), "seeds": [1, 2, 3, 4]}
+    settings = {"cfg_scale": scale, "params": SamplingParams(temperature=0.7), "seeds": [1, 2, 3, 4]}
     expected = sample_codes(model, processor, PROMPTS, **settings)
     found = sample_codes(model.cuda(), processor, PROMPTS, **settings)
     assert torch.equal(found, expected)
@@ -29,9 +29,9 @@ def test_captured_steps_give_the_codes_of_the_cpu(scale: float) -> None:
 def test_in_bf16_an_image_does_not_depend_on_its_batch() -> None:
     model, processor = toy_janus()
     cast(model.cuda(), torch.bfloat16)
-    together = sample_codes(model, processor, PROMPTS, settings=Settings(), seeds=[1, 2, 3, 4], batch_size=4)
+    together = sample_codes(model, processor, PROMPTS, params=SamplingParams(), seeds=[1, 2, 3, 4], batch_size=4)
     for index, prompt in enumerate(PROMPTS):
-        alone = sample_codes(model, processor, [prompt], settings=Settings(), seeds=[index + 1], batch_size=4)
+        alone = sample_codes(model, processor, [prompt], params=SamplingParams(), seeds=[index + 1], batch_size=4)
         assert torch.equal(alone, together[index : index + 1])
 
 

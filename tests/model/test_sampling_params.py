@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from janus.model.inference.sampling_params import Settings, choose, guide, gumbel, keep_top, seed_keys
+from janus.model.inference.guidance import guide
+from janus.model.inference.noise import gumbel, seed_keys
+from janus.model.inference.sampling_params import SamplingParams, keep_top, sample
 
 
 def splitmix64(state: int) -> int:
@@ -64,7 +66,7 @@ def test_draws_follow_the_softmax(temperature: float) -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -6.0])
     count = 40_000
     keys = seed_keys(list(range(count)), "cpu")
-    drawn = choose(logits.expand(count, -1), keys, 5, Settings(temperature=temperature))
+    drawn = sample(logits.expand(count, -1), keys, 5, SamplingParams(temperature=temperature))
     measured = torch.bincount(drawn, minlength=5) / count
     expected = (logits / temperature).softmax(-1)
     tolerance = 4 * (expected * (1 - expected) / count).sqrt() + 1e-9
@@ -73,7 +75,7 @@ def test_draws_follow_the_softmax(temperature: float) -> None:
 
 def test_temperature_zero_takes_the_likeliest() -> None:
     logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
-    chosen = choose(logits, seed_keys([0] * 6, "cpu"), 0, Settings(temperature=0))
+    chosen = sample(logits, seed_keys([0] * 6, "cpu"), 0, SamplingParams(temperature=0))
     torch.testing.assert_close(chosen, logits.argmax(-1))
 
 
@@ -116,4 +118,4 @@ def test_guidance_is_the_papers_formula() -> None:
 )
 def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Settings(**settings)
+        SamplingParams(**settings)

@@ -9,7 +9,6 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import JanusConfig, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from janus.model.network import Janus
-from janus.model.parts import build
 from janus.model.processor import SPECIAL_TOKENS, Processor
 
 ORDER = ("pad_token", "bos_token", "eos_token", "boi_token", "eoi_token", "image_token")
@@ -94,4 +93,4 @@ def toy_processor(config: JanusConfig, style: str = "janus") -> Processor:
 def toy_janus(seed: int = 0, **text: int) -> tuple[Janus, Processor]:
     """Our network with random weights, and its processor."""
     config = toy_config(**text)
-    return loud(build(config), seed), toy_processor(config)
+    return loud(Janus(config), seed), toy_processor(config)

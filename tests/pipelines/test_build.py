@@ -114,12 +114,12 @@ def test_train_rows_hold_what_the_tokenizers_give(corpus: Path, model: Path) -> 
     import torch
     from PIL import Image
 
-    from janus.model.processor import Processor
+    from janus.model.checkpoints.model_folder import load_processor, load_vq
     from janus.model.templates import encode_sample
-    from janus.model.vq import encode_codes, load_vq
+    from janus.model.vq import encode_codes
     from schemas.sample import Message
 
-    processor, vq = Processor.from_folder(model), load_vq(model)
+    processor, vq = load_processor(model), load_vq(model)
     snapshot = load_snapshot(corpus)
     raw = {(row["source"], row["uid"]): row for row in rows_of(corpus, snapshot, "raw")}
     templates = {"photos": "plain", "more": "plain", "dense": "describe", "text": "plain"}
@@ -400,7 +400,7 @@ def test_a_folder_holds_one_corpus(corpus: Path, sources: list[dict[str, Any]], 
 def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp_path: Path) -> None:
     from janus.data.config import DataConfig, TokenIds
     from janus.data.loader import Loader
-    from janus.model.processor import Processor
+    from janus.model.checkpoints.model_folder import load_processor
     from pipelines.verify import verify
 
     (tmp_path / "text").mkdir()
@@ -410,7 +410,7 @@ def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp
     snapshot = build(spec(model, [source], filters={"min_words": 3}), tmp_path / "c", Operations())
     assert sorted(entry.rows for entry in snapshot.shards) == [0, 8]
     assert verify(tmp_path / "c").differences == ()
-    processor = Processor.from_folder(model)
+    processor = load_processor(model)
     tokens = TokenIds(
         bos=processor.bos_id, eos=processor.eos_id, pad=processor.pad_id, boi=processor.boi_id, eoi=processor.eoi_id,
         image=processor.image_id,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import JanusVQVAEConfig
 
+from janus.model.checkpoints.model_folder import load_processor
 from janus.model.parts import vq_tokenizer
-from janus.model.processor import Processor
 from pipelines.steps.device import pick_device, reproducible
 from pipelines.steps.tokenize import TokenizeStep
 from schemas.spec import Limits, Precision, Tokenize
@@ -73,7 +73,7 @@ def encoder(model: Path, device: str, precision: Precision = "fp32") -> Tokenize
     vq = vq_tokenizer(config).eval()
     torch.nn.init.normal_(vq.quantize.embedding.weight)
     step = TokenizeStep(Path(), str(model), Limits(), Tokenize(vq_precision=precision), device, with_codes=False)
-    step.processor = Processor.from_folder(model)
+    step.processor = load_processor(model)
     step.device = pick_device(device, cpu_batch=16, cuda_batch=64)
     step.vq = vq.to(step.device.name)
     return step

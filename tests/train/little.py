@@ -17,7 +17,7 @@ from janus.data.config import DataConfig
 from janus.model.checkpoints.fingerprint import fingerprints
 from janus.model.checkpoints.model_folder import save_janus
 from janus.model.config import PATCH_VQ, make_config
-from janus.model.parts import build
+from janus.model.network import Janus
 from janus.model.processor import SPECIAL_TOKENS, Processor
 from janus.train.presets import recipe
 from janus.train.recipe import Checkpoint, Recipe, Watch
@@ -69,7 +69,7 @@ def write_model(folder: Path, *, layers: int = 2) -> Path:
         image_token_id=TOKENS.image,
     )  # fmt: skip
     torch.manual_seed(0)
-    save_janus(folder, build(config).float(), Processor.from_config(config, tokenizer, style="janus"))
+    save_janus(folder, Janus(config).float(), Processor.from_config(config, tokenizer, style="janus"))
     return folder
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from janus.model.checkpoints.model_folder import save_janus
-from janus.model.parts import build
+from janus.model.network import Janus
 from janus.model.presets import preset_config
 from janus.model.processor import Processor
 from janus.train.loggers.json_lines import read_metrics
@@ -71,7 +71,7 @@ def write_reference_model(folder: Path) -> Path:
     """The tiny preset with weights drawn from a fixed seed (by NumPy: the same on every machine)."""
     config = preset_config("tiny", tokenizer_size=VOCABULARY, image_token_id=TOKENS.image, bos_token_id=TOKENS.bos,
                            eos_token_id=TOKENS.eos, pad_token_id=TOKENS.pad)  # fmt: skip
-    janus = build(config).float()
+    janus = Janus(config).float()
     generator = np.random.default_rng(0)
     with torch.no_grad():
         for name, tensor in sorted(janus.state_dict().items()):

@@ -27,7 +27,7 @@ from benchmarks.training import (
     run_ours,
 )
 from janus.data.pack import pack_stream
-from janus.model.parts import build
+from janus.model.network import Janus
 from janus.model.presets import PRESETS
 from janus.train.presets import recipe
 from janus.train.recipe import Optimizer
@@ -39,7 +39,7 @@ def test_both_sides_have_the_same_loss() -> None:
     """Packed by us; padded and through the forward of transformers."""
     config = plain_config("tiny")
     torch.manual_seed(0)
-    janus = build(config).float()
+    janus = Janus(config).float()
     theirs = JanusForConditionalGeneration(config)
     theirs.load_state_dict(janus.state_dict())
     documents = make_step(config, (2, 3, 0), train_cpu.WORDS, 400, seed=0)
@@ -70,7 +70,7 @@ def test_our_side_learns_and_counts() -> None:
     words = {**train_cpu.WORDS, "generation": Text(3, 9)}
     step = make_step(config, (2, 3, 5), words, 400, seed=0)
     torch.manual_seed(0)
-    measured = run_ours(build(config).float(), [step] * 4, settings, ALONE, warm_up=1)
+    measured = run_ours(Janus(config).float(), [step] * 4, settings, ALONE, warm_up=1)
     assert measured.losses == sorted(measured.losses, reverse=True)
     assert len(measured.seconds) == 3
     assert measured.tokens == sum(len(document.ids) for document in step)
@@ -188,7 +188,7 @@ def test_trainer_accumulates_to_the_same_step() -> None:
     pytest.importorskip("accelerate", reason="needs benchmarks/requirements-train.txt")
     config = plain_config("tiny")
     torch.manual_seed(0)
-    start = build(config).float()
+    start = Janus(config).float()
     tiny = recipe("tiny", 2)
     settings = replace(tiny, optimizer=Optimizer(lr=1e-3), data=replace(tiny.data, seq_len=256, micro_batch=2))
     steps = [make_step(config, (2, 3, 0), train_cpu.WORDS, 500, seed) for seed in range(4)]

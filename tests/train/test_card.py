@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from janus.data.loader import Loader
 from janus.model.checkpoints.model_folder import load_janus
-from janus.model.parts import build
+from janus.model.network import Janus
 from janus.model.presets import preset_config
 from janus.train.card import check_first_loss, make_card, show
 from janus.train.flops import count_flops
@@ -55,7 +55,7 @@ def test_card_says_what_trains_on_what(model: Path, corpus: Path) -> None:
 def test_numbers_of_the_published_size(corpus: Path) -> None:
     """Stage 2 of janus-1.3b on 8 GPUs, against arithmetic: 1.70 B of 2.08 B weights train."""
     with torch.device("meta"):
-        janus = build(preset_config("janus-1.3b", image_token_id=100_015))
+        janus = Janus(preset_config("janus-1.3b", image_token_id=100_015))
     r = recipe("janus-1.3b", 2)
     flops = count_flops(janus, r.train)
     card = make_card(r, janus, load_snapshot(corpus), flops, [], shards=8)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from janus.model.checkpoints.model_folder import read_config
+from janus.model.checkpoints.model_folder import open_model
 from janus.model.presets import PRESETS
 from tests.train.reference import CURVE, STEPS, machine, reference_run, write_reference_model
 
@@ -43,7 +43,7 @@ def test_the_whole_stage_is_the_references(tmp_path: Path) -> None:
 
 def test_the_curve_is_the_presets_and_falls(tmp_path: Path) -> None:
     """Random words and codes: from guessing towards knowing them by heart."""
-    config = read_config(write_reference_model(tmp_path))
+    config = open_model(write_reference_model(tmp_path)).config
     for part, shape in (("text_config", PRESETS["tiny"].text), ("vision_config", PRESETS["tiny"].vision)):
         assert {name: getattr(getattr(config, part), name) for name in shape} == shape
     _, curve = recorded()

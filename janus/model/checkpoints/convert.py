@@ -16,14 +16,12 @@ import torch
 from transformers import JanusConfig
 
 from janus.model.checkpoints import deepseek
-from janus.model.checkpoints.model_folder import check_tensors, write_janus
-from janus.model.checkpoints.tensors import read_json, read_tensor_file, read_tensors, replace_folder, write_tensors
+from janus.model.checkpoints.model_folder import VQ_PREFIX, open_model, write_janus
+from janus.model.checkpoints.tensors import replace_folder, write_tensors
 from janus.model.codebook import CODEBOOK, unit_rows
-from janus.model.config import config_from_dict, foreign_parts
-from janus.model.parts import build
+from janus.model.config import foreign_parts
 from janus.model.pixels import MIN_SIDE, PAD
-from janus.model.processor import Processor, load_tokenizer
-from janus.model.templates import STYLES
+from janus.model.processor import Processor
 
 _THEIR_CODEBOOK = deepseek.to_deepseek_name(CODEBOOK)
 
@@ -39,83 +37,62 @@ class Checkpoint:
     """Tensors under DeepSeek's names that only its layout holds."""
 
 
-def read_checkpoint(folder: str | Path) -> Checkpoint:
+def read_checkpoint(source: str | Path) -> Checkpoint:
     """Read a folder in either layout and check that its weights are those of its configuration.
+
+    A VQ-16 codebook that is not of unit norm comes normalised in float32, so that transformers' own `encode` gives the
+    official codes; as it was stored, it is among the extras.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, of another model, or does not fit the others.
     """
-    folder = Path(folder)
-    values = read_json(folder / "config.json")
-    read = _read_deepseek if values.get("model_type") == deepseek.MODEL_TYPE else _read_hf
-    checkpoint = read(folder, values)
-    with torch.device("meta"):
-        expected = build(checkpoint.config).state_dict()
-    check_tensors(checkpoint.tensors, expected, where=str(folder))
-    return checkpoint
+    folder = open_model(source)
+    processor = folder.processor()
+    tensors, extras = folder.tensors(), folder.extras()
+    folder.check(tensors)
+    rows = unit_rows(tensors[CODEBOOK])
+    if rows.changed and not foreign_parts(folder.config):
+        extras[_THEIR_CODEBOOK], tensors[CODEBOOK] = tensors[CODEBOOK], rows.rows
+    return Checkpoint(tensors, folder.config, processor, extras)
 
 
-def _read_hf(folder: Path, values: dict[str, Any]) -> Checkpoint:
-    config = config_from_dict(values, where=str(folder / "config.json"))
-    extras = folder / deepseek.EXTRAS_FILE
-    return Checkpoint(
-        tensors=read_tensors(folder),
-        config=config,
-        processor=Processor.from_folder(folder),
-        extras=read_tensor_file(extras) if extras.is_file() else {},
-    )
-
-
-def _read_deepseek(folder: Path, values: dict[str, Any]) -> Checkpoint:
-    tokenizer = load_tokenizer(folder)
-    try:
-        tensors, extras = deepseek.tensors_to_hf(read_tensors(folder))
-        config = deepseek.config_to_hf(
-            values,
-            tensors,
-            image_token_id=tokenizer.convert_tokens_to_ids(tokenizer.image_token),
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        # Only Janus-Pro's tokenizer has its speakers' names as tokens; the folder itself does not say which it is.
-        style = "janus-pro" if STYLES["janus-pro"].user in tokenizer.get_added_vocab() else "janus"
-        processor = Processor.from_config(config, tokenizer, style=style)
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from None
-    if config.image_token_id >= config.text_config.vocab_size:
-        raise ValueError(f"{folder}: the embedding table has no row for the image placeholder")
-    return Checkpoint(tensors, config, processor, extras)
+def cast(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    """Turn all weights to `dtype` but those of the VQ tokenizer: a rounded one makes other codes than a corpus has."""
+    for name, tensor in checkpoint.tensors.items():
+        if not name.startswith(VQ_PREFIX):
+            checkpoint.tensors[name] = tensor.to(dtype)
 
 
 def write_hf(checkpoint: Checkpoint, out: str | Path) -> list[str]:
     """Write the Hugging Face layout; what a person should know about the result, one line each.
 
-    Codebook rows that are not of unit norm are normalised, so that transformers' own `encode` gives the official codes;
-    the original is kept among the extras.
-
     Raises:
         FileExistsError: `out` holds something that is not a model.
     """
     notes = []
-    tensors, extras = dict(checkpoint.tensors), dict(checkpoint.extras)
-    if CODEBOOK in tensors:
-        found = unit_rows(tensors[CODEBOOK])
-        if found.changed:
-            extras.setdefault(_THEIR_CODEBOOK, tensors[CODEBOOK])
-            tensors[CODEBOOK] = found.rows
-            notes.append(
-                f"the codebook's rows had norms from {found.lowest:.4g} to {found.highest:.4g}; they are now of unit "
-                "norm, so that transformers encodes images to the official codes (decoding is unchanged)"
-            )
-    write_janus(out, tensors, checkpoint.config, checkpoint.processor, extras)
-    if foreign := foreign_parts(checkpoint.config):
+    original = checkpoint.extras.get(_THEIR_CODEBOOK)
+    if original is not None:
+        found = unit_rows(original)
         notes.append(
-            f"not a plain Hugging Face Janus: {' and '.join(foreign)}. It opens with Janus Forge; "
-            "JanusForConditionalGeneration cannot open it"
+            f"the codebook's rows had norms from {found.lowest:.4g} to {found.highest:.4g}; they are of unit norm in "
+            "float32 here, so that transformers encodes images to the official codes where it loads them as float32 "
+            "(decoding is unchanged)"
         )
-    return notes
+    write_janus(out, checkpoint.tensors, checkpoint.config, checkpoint.processor, checkpoint.extras)
+    return [*notes, *foreign_notes(checkpoint.config)]
+
+
+def foreign_notes(config: JanusConfig) -> list[str]:
+    """What a person should know before opening a model in transformers; nothing for a plain Janus."""
+    foreign = foreign_parts(config)
+    if not foreign:
+        return []
+    return [
+        f"not a plain Hugging Face Janus: {'; '.join(foreign)}. config.json says model_type janus_forge, which "
+        "transformers refuses; load_janus of Janus Forge opens it. LLM, adaptors, heads and tokenizer are those of a "
+        "plain one"
+    ]
 
 
 def write_deepseek(checkpoint: Checkpoint, out: str | Path) -> list[str]:
@@ -127,7 +104,7 @@ def write_deepseek(checkpoint: Checkpoint, out: str | Path) -> list[str]:
     """
     config, notes = checkpoint.config, []
     if foreign := foreign_parts(config):
-        raise ValueError(f"DeepSeek's layout cannot hold this model: {' and '.join(foreign)}")
+        raise ValueError(f"DeepSeek's layout cannot hold this model: {'; '.join(foreign)}")
     extras = dict(checkpoint.extras)
     original = extras.pop(_THEIR_CODEBOOK, None)
     tensors = dict(checkpoint.tensors)

@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from transformers import JanusConfig, JanusVisionConfig, LlamaConfig
 
+from janus.model.checkpoints.official_vq import COUNTER, COUNTER_SIZE, to_hf_vq_name, to_official_vq_name, vq_config
 from janus.model.config import make_config
-from janus.model.vq import PREFIX as HF_VQ
-from janus.model.vq import config_of, official_name
+
+HF_VQ = "model.vqmodel."
+"""Where the VQ tokenizer's tensors are in the Hugging Face layout."""
 
 EXTRAS_FILE = "deepseek_extras.safetensors"
 """Beside the weights of an imported folder: tensors, under DeepSeek's names, that the other layout has no place for."""
@@ -26,7 +28,6 @@ _TOWER = "vision_model.vision_tower."
 _BLOCKS, _HF_BLOCKS = f"{_TOWER}blocks.", "model.vision_model.encoder.layers."
 _POOL = f"{_TOWER}attn_pool."
 _VQ = "gen_vision_model."
-_CODEBOOK_USED = f"{_VQ}quantize.codebook_used"
 _POSITIONS, _HF_POSITIONS = f"{_TOWER}pos_embed", "model.vision_model.embeddings.position_embedding.weight"
 
 _PREFIXES = (
@@ -51,14 +52,6 @@ _IN_BLOCK = (
     (".attn.proj.", ".self_attn.projection_layer."),
     (".attn.", ".self_attn."),
 )
-_IN_VQ = (
-    ("encoder.conv_blocks.", "encoder.down."),
-    ("decoder.conv_blocks.", "decoder.up."),
-    (".res.", ".block."),
-    (".mid.0.", ".mid.block_1."),
-    (".mid.1.", ".mid.attn_1."),
-    (".mid.2.", ".mid.block_2."),
-)
 _QKV = ("q_proj", "k_proj", "v_proj")
 
 
@@ -71,7 +64,7 @@ def to_hf_name(name: str) -> str | None:
     if name.startswith(_POOL):
         return None
     if name.startswith(_VQ):
-        ours = official_name(name.removeprefix(_VQ))
+        ours = to_hf_vq_name(name.removeprefix(_VQ))
         return None if ours is None else HF_VQ + ours
     for theirs, ours in _PREFIXES:
         if name.startswith(theirs):
@@ -92,9 +85,10 @@ def to_deepseek_name(name: str) -> str:
     for theirs, ours in _PREFIXES:
         if name.startswith(ours):
             rest = name.removeprefix(ours)
-            for new, old in {_BLOCKS: _IN_BLOCK, _VQ: _IN_VQ}.get(theirs, ()):
-                rest = rest.replace(old, new)
-            return theirs + rest
+            if theirs == _BLOCKS:
+                for new, old in _IN_BLOCK:
+                    rest = rest.replace(old, new)
+            return theirs + (to_official_vq_name(rest) if theirs == _VQ else rest)
     raise ValueError(f"tensor {name}: DeepSeek's layout has no place for it")
 
 
@@ -159,7 +153,7 @@ def _unused(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         "mlp.fc2.bias": (width,),
     }
     unused = {_POOL + name: norm.new_zeros(shape) for name, shape in shapes.items()}
-    unused[_CODEBOOK_USED] = norm.new_zeros(65536)  # the size is hard-coded in the official quantiser
+    unused[_VQ + COUNTER] = norm.new_zeros(COUNTER_SIZE)
     return unused
 
 
@@ -201,7 +195,7 @@ def config_to_hf(
             num_attention_heads=vision.get("heads", 16),  # of both SigLIP sizes that the official code knows
             mlp_ratio=inner / patch.shape[0],
         ),
-        vq=config_of(vq_tensors, image_size=vision["image_size"], where="gen_vision_model"),
+        vq=vq_config(vq_tensors, image_size=vision["image_size"], where="gen_vision_model"),
         image_token_id=image_token_id,
     )
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-SMALL_FILES = ("*.json", "*.jinja")
-WEIGHTS = ("*.safetensors",)
+_SMALL_FILES = ("*.json", "*.jinja")
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""In the order they are looked for: repositories that hold both hold the same weights twice."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def model_folder(source: str | Path, *, weights: bool = False) -> Path:
+def local_folder(source: str | Path, *, weights: bool = False) -> Path:
     """The local folder of `source`.
 
     Args:
@@ -23,12 +24,19 @@ def model_folder(source: str | Path, *, weights: bool = False) -> Path:
     Raises FileNotFoundError with one line if it is neither.
     """
     folder = Path(source)
-    if folder.exists():
+    if folder.is_dir():
         return folder
+    if folder.exists():
+        raise NotADirectoryError(f"{source}: a file; expected a model folder")
     if not _HUB_ID.fullmatch(str(source)):
         raise FileNotFoundError(f"{source}: no such folder")
     try:
-        return Path(snapshot_download(str(source), allow_patterns=[*SMALL_FILES, *(WEIGHTS if weights else ())]))
+        found = Path(snapshot_download(str(source), allow_patterns=list(_SMALL_FILES)))
+        for pattern in _WEIGHTS if weights else ():
+            found = Path(snapshot_download(str(source), allow_patterns=[*_SMALL_FILES, pattern]))
+            if any(found.glob(pattern)):
+                break
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FileNotFoundError(f"{source}: no such folder, and not to be had from the hub: {reason}") from None
+    return found

@@ -1,9 +1,10 @@
-"""Weights on disk: safetensors or PyTorch files, single or sharded, read without running code, written atomically."""
+"""Files of tensors: safetensors or PyTorch, single or sharded, read without running code, written atomically."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,30 +25,78 @@ WEIGHT_FILES = (
 _SHARD_SIZE = "5GB"
 
 
-def read_tensors(folder: str | Path) -> dict[str, torch.Tensor]:
-    """All tensors of a model folder, on the CPU. Safetensors are memory-mapped, PyTorch files read without pickle code.
+class WeightFiles:
+    """The weights in a folder by name. Files are mapped into memory: a tensor that is not used costs no memory.
 
-    Raises:
-        FileNotFoundError: no weights, or a shard that the index names is missing.
-        ValueError: a file that is not what its name says.
+    Attributes:
+        path: the file of weights, or the index of the shards.
     """
-    folder = Path(folder)
-    for name in WEIGHT_FILES:
-        if (path := folder / name).is_file():
-            break
-    else:
-        raise FileNotFoundError(f"{folder}: no weights; expected one of {', '.join(WEIGHT_FILES)}")
-    if path.suffix != ".json":
-        return read_tensor_file(path)
+
+    def __init__(self, folder: str | Path) -> None:
+        """Find the weights and their names.
+
+        Raises:
+            FileNotFoundError: no weights, or a shard that the index names is missing.
+            ValueError: a file that is not what its name says.
+        """
+        folder = Path(folder)
+        for name in WEIGHT_FILES:
+            if (folder / name).is_file():
+                self.path = folder / name
+                break
+        else:
+            raise FileNotFoundError(f"{folder}: no weights; expected one of {', '.join(WEIGHT_FILES)}")
+        self._open: dict[Path, dict[str, torch.Tensor]] = {}
+        self._file_of = _read_index(self.path) if self.path.suffix == ".json" else {}
+        if self.path.suffix != ".json":
+            self._file_of = dict.fromkeys(self._tensors(self.path), self.path)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tensors."""
+        return list(self._file_of)
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that hold a part of the weights, the index among them."""
+        return sorted({self.path, *self._file_of.values()})
+
+    def read(self, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+        """The tensors called `names` (all of them by default), on the CPU; only files that hold one are opened.
+
+        Raises:
+            ValueError: a file is damaged, or lacks a tensor that the index says it holds.
+        """
+        found = {}
+        for name in self._file_of if names is None else names:
+            file = self._file_of[name]
+            if name not in self._tensors(file):
+                raise ValueError(f"{file}: lacks {name}, which {self.path.name} says it holds")
+            found[name] = self._tensors(file)[name]
+        return found
+
+    def _tensors(self, file: Path) -> dict[str, torch.Tensor]:
+        if file not in self._open:
+            self._open[file] = read_tensor_file(file)
+        return self._open[file]
+
+
+def _read_index(path: Path) -> dict[str, Path]:
+    """The shard of each tensor. Shards must lie beside the index: a name from a file is no path."""
     weight_map = read_json(path).get("weight_map")
-    if not isinstance(weight_map, dict):
+    if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{path}: not an index of weights: it has no weight_map")
-    tensors: dict[str, torch.Tensor] = {}
-    for shard in sorted(set(weight_map.values())):
-        if Path(shard).name != shard:
-            raise ValueError(f"{path}: names {shard!r}, which is outside the folder")
-        tensors.update(read_tensor_file(folder / shard))
-    return tensors
+    file_of = {}
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise ValueError(f"{path}: puts {name} into {shard!r}, which is no file of this folder")
+        if Path(shard).suffix not in (".safetensors", ".bin"):
+            raise ValueError(f"{path}: puts {name} into {shard!r}, which is no file of weights")
+        file_of[name] = path.parent / shard
+    for file in sorted(set(file_of.values())):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: not found, but {path.name} names it")
+    return file_of
 
 
 def read_tensor_file(path: str | Path) -> dict[str, torch.Tensor]:
@@ -60,19 +109,30 @@ def read_tensor_file(path: str | Path) -> dict[str, torch.Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not found")
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a readable weights file: {str(error).splitlines()[0]}") from None
-    except Exception as error:  # torch raises pickle.UnpicklingError here; the name would need the pickle module
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise ValueError(f"{path}: holds more than tensors, which is refused (weights_only)") from None
+        except (SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{path}: not a readable weights file: {first_line(error)}") from None
+    content = load_torch_file(path)
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise ValueError(f"{path}: expected a mapping from names to tensors")
     return dict(content)
+
+
+def load_torch_file(path: Path) -> object:
+    """What `torch.save` wrote into the file, read with `weights_only`: tensors and plain containers, no code.
+
+    Raises:
+        ValueError: it is damaged, or holds more than that.
+    """
+    try:
+        # Files of torch before 1.6 are no zip archives and cannot be mapped into memory.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # of a damaged file, torch raises whatever its unpickler stumbles over
+        if type(error).__name__ == "UnpicklingError":
+            raise ValueError(f"{path}: damaged, or holds more than tensors, which is refused (weights_only)") from None
+        raise ValueError(f"{path}: not a readable weights file: {first_line(error)}") from None
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -93,11 +153,17 @@ def read_json(path: Path) -> dict:
         raise FileNotFoundError(f"{path}: not found")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {first_line(error)}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected a JSON object")
     return value
+
+
+def first_line(error: Exception) -> str:
+    """What the error says, in one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from janus.model.inference.kv_cache import Decoder, batches, left_pad
-from janus.model.inference.sampling_params import Settings, choose, seed_keys
+from janus.model.inference.noise import seed_keys
+from janus.model.inference.sampling_params import SamplingParams, sample
 from janus.model.templates import encode_sample
 from schemas.sample import Message, Role
 
@@ -50,11 +51,11 @@ def answer(
         on_progress: called with the number of answers so far.
 
     Raises:
-        ValueError: counts that do not agree, or settings out of range.
+        ValueError: counts that do not agree, or sampling parameters out of range.
     """
     if len(images) != len(conversations):
         raise ValueError(f"{len(conversations)} conversations but {len(images)} lists of images")
-    settings = Settings(temperature=temperature, top_p=top_p)
+    params = SamplingParams(temperature=temperature, top_p=top_p)
     seeds = range(len(conversations)) if seeds is None else seeds
     if len(seeds) != len(conversations):
         raise ValueError(f"{len(conversations)} conversations but {len(seeds)} seeds")
@@ -72,7 +73,7 @@ def answer(
             [picture for i in indices for picture in images[i]],
             width=width,
             max_new_tokens=max_new_tokens,
-            settings=settings,
+            params=params,
             seeds=[seeds[i] for i in indices],
         )
         tokens = torch.stack(list(steps), dim=1).tolist()
@@ -104,7 +105,7 @@ def stream_answer(
         list(images),
         width=len(prompt),
         max_new_tokens=max_new_tokens,
-        settings=Settings(temperature=temperature, top_p=top_p),
+        params=SamplingParams(temperature=temperature, top_p=top_p),
         seeds=[seed],
     )
     tokens: list[int] = []
@@ -146,7 +147,7 @@ def _tokens(
     *,
     width: int,
     max_new_tokens: int,
-    settings: Settings,
+    params: SamplingParams,
     seeds: list[int],
 ) -> Iterator[torch.Tensor]:
     """int64[B] per step, until every row has met EOS or `max_new_tokens` are out."""
@@ -160,7 +161,7 @@ def _tokens(
     hidden = decoder.prefill(_embed(model, processor, ids, images), attend)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     for step in range(max_new_tokens):
-        token = choose(model.lm_head(hidden), keys, step, settings)
+        token = sample(model.lm_head(hidden), keys, step, params)
         yield token
         ended |= token == processor.eos_id
         if ended.all() or step + 1 == max_new_tokens:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from janus.model.inference.answering import answer
+from janus.model.inference.guidance import guide, null_prompt
 from janus.model.inference.kv_cache import Decoder, batches, left_pad
-from janus.model.inference.sampling_params import Settings, choose, guide, seed_keys
+from janus.model.inference.noise import seed_keys
+from janus.model.inference.sampling_params import SamplingParams, sample
 from janus.model.pixels import to_uint8
 from janus.model.templates import encode_sample
 from janus.model.vq import decode_codes
@@ -25,19 +26,12 @@ if TYPE_CHECKING:
     from janus.model.network import Janus
     from janus.model.processor import Processor
 
-__all__ = ["answer", "codes_to_images", "image_prompt", "null_prompt", "sample_codes", "sample_images"]
-
 
 def image_prompt(processor: Processor, caption: str, template: str) -> list[int]:
     """Token ids of a text-to-image prompt, BOS ... BOI: a training row of `template` cut at its first BOI."""
     message = Message(role="caption", text=caption)
     ids = encode_sample(processor, task="generation", template=template, messages=[message]).input_ids
     return ids[: ids.index(processor.boi_id) + 1]
-
-
-def null_prompt(prompt: list[int], pad_id: int) -> list[int]:
-    """The null condition of a prompt: every token strictly between BOS and BOI is the pad token."""
-    return [prompt[0], *[pad_id] * (len(prompt) - 2), prompt[-1]]
 
 
 def sample_images(
@@ -71,7 +65,7 @@ def sample_images(
         prompts,
         template=template,
         cfg_scale=cfg_scale,
-        settings=Settings(temperature=temperature, top_k=top_k, top_p=top_p),
+        params=SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p),
         seeds=seeds,
         batch_size=batch_size,
         on_batch=decode,
@@ -87,14 +81,14 @@ def sample_codes(
     *,
     template: str = "plain",
     cfg_scale: float = 5.0,
-    settings: Settings,
+    params: SamplingParams,
     seeds: Sequence[int],
     batch_size: int = 16,
     on_batch: Callable[[list[int], torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """VQ codes int64[N, N_g] on the CPU, one image per prompt.
 
-    An image depends on its own prompt and seed and the settings, not on its neighbours: the noise is a function of the
+    An image depends on its own prompt, its seed and `params`, not on its neighbours: the noise is a function of the
     seed, padding is masked, and a prompt's padded length follows from its own length. Only floating-point rounding may
     differ between batch shapes, and turn a close choice; on CUDA, where bf16 makes that likely, every batch is filled
     up to `batch_size`, so that calls with the same `batch_size` run the very same kernels.
@@ -112,7 +106,7 @@ def sample_codes(
         raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds: expected one seed per prompt")
     ids = [image_prompt(processor, prompt, template) for prompt in prompts]
     codes = torch.empty(len(ids), processor.generation_tokens, dtype=torch.int64)
-    loop = _CodeLoop(model, processor, cfg_scale, settings)
+    loop = _CodeLoop(model, processor, cfg_scale, params)
     for width, indices in batches([len(row) for row in ids], batch_size, multiple=max(codes.shape[1] // 4, 8)):
         filled = indices + indices[-1:] * (batch_size - len(indices)) if loop.device.type == "cuda" else indices
         batch = loop.run([ids[i] for i in filled], [seeds[i] for i in filled], width)[: len(indices)].cpu()
@@ -137,9 +131,9 @@ def codes_to_images(model: Janus, codes: torch.Tensor) -> np.ndarray:
 class _CodeLoop:
     """The sampling loop over batches, keeping the decoder (and its CUDA graph) while the shape stays the same."""
 
-    def __init__(self, model: Janus, processor: Processor, cfg_scale: float, settings: Settings) -> None:
+    def __init__(self, model: Janus, processor: Processor, cfg_scale: float, params: SamplingParams) -> None:
         self._model, self._processor = model, processor
-        self._scale, self._settings = cfg_scale, settings
+        self._scale, self._params = cfg_scale, params
         self._table = _code_table(model)
         self._decoder: Decoder | None = None
         self._shape = (0, 0)
@@ -163,7 +157,7 @@ class _CodeLoop:
             if guided:
                 conditional, unconditional = logits.chunk(2)
                 logits = guide(conditional, unconditional, self._scale)
-            codes[:, step] = choose(logits, keys, step, self._settings)
+            codes[:, step] = sample(logits, keys, step, self._params)
         return codes
 
     def _decoder_for(self, rows: int, width: int) -> Decoder:
