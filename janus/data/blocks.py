@@ -1,8 +1,8 @@
 """Block order: a shuffle that opens few shards at a time, still a closed form (design D8, D16).
 
 Of a pool too large for memory, a row-by-row shuffle touches another shard with nearly every document. Here an epoch is
-a permutation of the pool's shards, cut into blocks of so many shards; the rows of a block are shuffled among themselves.
-So a stretch of the stream needs the shards of one or two blocks, and each shard once per epoch.
+a permutation of the pool's shards, cut into blocks of so many shards; the rows of a block are shuffled among
+themselves. So a stretch of the stream needs the shards of one or two blocks, and each shard once per epoch.
 
 The sources of a pool are spread evenly: any block holds of each source its share of the shards, give or take one.
 
