@@ -27,8 +27,8 @@ def phases(corpus: Path, snapshot: Snapshot, config: DataConfig, steps: int) -> 
         task: _pool(task, corpus, snapshot, shards[task]) for task in tasks if task != "generation"
     }
     switch = round(config.first_share * steps)
-    first = [shard for shard in shards["generation"] if shard.role == config.first_role]
-    rest = [shard for shard in shards["generation"] if shard.role != config.first_role]
+    first = [shard for shard in shards["generation"] if shard.group == config.first_role]
+    rest = [shard for shard in shards["generation"] if shard.group != config.first_role]
     found = []
     if switch > 0:
         pool = _pool(f"generation of role {config.first_role!r}", corpus, snapshot, first)
