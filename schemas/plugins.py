@@ -37,7 +37,8 @@ def options_of(model: type[T], settings: Mapping[str, Any], where: str) -> T:
     try:
         return model.model_validate(settings)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
+        # An option that does not exist is said first: it may be why another is missing.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         name = ".".join(str(part) for part in first["loc"])
         known = list(model.model_fields)
         if first["type"] == "extra_forbidden":

@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -28,7 +28,14 @@ class _Model(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
-Settings = dict[str, dict[str, Any]]
+def _tables(value: Any) -> Any:
+    for name, options in value.items() if isinstance(value, dict) else ():
+        if not isinstance(options, dict):
+            raise ValueError(f"{name}: expected a table of options ({name}.OPTION = ...), found {options!r}")
+    return value
+
+
+Settings = Annotated[dict[str, dict[str, Any]], pydantic.BeforeValidator(_tables)]
 """Name of a signal or filter to its options. They are checked where the modules are, in pipelines/selection.py."""
 
 

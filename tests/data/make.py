@@ -42,7 +42,7 @@ class MadeSource:
     task: Task
     rows: int
     words: tuple[int, int] = (3, 20)
-    role: str = ""
+    group: str = ""
     images: int = 1
     """Per understanding row."""
 
@@ -106,7 +106,7 @@ def make_corpus(
 ) -> Snapshot:
     """Write a corpus folder: shards of up to `shard_rows` rows sorted by uid, one snapshot, LATEST."""
     rows = {
-        (source.name, source.task, source.role): [
+        (source.name, source.task, source.group): [
             make_row(source, number, tokens, made_with, vocab) for number in range(source.rows)
         ]
         for source in sources
@@ -122,10 +122,10 @@ def corpus_of(
     shard_rows: int,
     stage: int = 2,
 ) -> Snapshot:
-    """Write given rows: `sources` maps (name, task, role) to them."""
+    """Write given rows: `sources` maps (name, task, group) to them."""
     shards: list[SnapshotShard] = []
     histogram: dict[str, dict[str, int]] = {}
-    for (name, task, role), rows in sources.items():
+    for (name, task, group), rows in sources.items():
         bounds = histogram.setdefault(task, {})
         for row in rows:
             bound = str(1 << (row["length"] - 1).bit_length())
@@ -142,9 +142,9 @@ def corpus_of(
                     bytes=(corpus / path).stat().st_size,
                     source=name,
                     task=task,
-                    role=role,
+                    group=group,
                     upstream={},
-                    generation=1,
+                    first_snapshot=1,
                 )
             )
     snapshot = Snapshot(

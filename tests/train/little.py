@@ -28,7 +28,7 @@ VOCABULARY = 64
 SOURCES = (
     MadeSource("photos", "understanding", 40),
     MadeSource("texts", "text", 40),
-    MadeSource("classes", "generation", 40, words=(1, 2), role="imagenet"),
+    MadeSource("classes", "generation", 40, words=(1, 2), group="imagenet"),
     MadeSource("drawings", "generation", 40),
 )
 

@@ -43,7 +43,7 @@ STEPS = recipe("tiny", STAGE).steps
 SOURCES = (
     MadeSource("photos", "understanding", 400),
     MadeSource("texts", "text", 200),
-    MadeSource("classes", "generation", 200, words=(1, 2), role="imagenet"),
+    MadeSource("classes", "generation", 200, words=(1, 2), group="imagenet"),
     MadeSource("drawings", "generation", 400),
 )
 STEADY = {
