@@ -21,7 +21,7 @@ from flows.api import prefect_api
 from janus import cli
 from pipelines.funnel import funnels
 from schemas.manifest import Snapshot, load_snapshot
-from schemas.spec import CorpusSpec, Operations, load_spec
+from schemas.spec import CorpusSpec, Operations, load_specs
 
 if TYPE_CHECKING:
     from pipelines.engine import OnProgress, Progress
@@ -57,7 +57,7 @@ def main() -> None:
     variables, serve = cli.pairs(command.set, "--set"), cli.pairs(command.serve, "--serve", "HOST:PORT=FOLDER")
     if not command.specs:
         raise cli.UserError("no corpus spec given (see python -m flows.corpus --help)")
-    specs = [load_spec(spec, variables) for spec in command.specs]  # a mistake shows before anything starts
+    specs = load_specs(command.specs, variables)  # a mistake shows before anything starts
     with prefect_api(HOME) as wait_for_api:
         from flows import progress
         from flows.build import FLOWS

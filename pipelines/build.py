@@ -21,6 +21,7 @@ import tyro
 
 from pipelines import ledger
 from pipelines.engine import OnProgress, StepFailed
+from pipelines.selection import select
 from pipelines.steps.collect_garbage import collect_garbage
 from pipelines.steps.context import Build, Shard
 from schemas.manifest import Snapshot, load_snapshot
@@ -65,7 +66,7 @@ def opened(
     """
     from janus.model.checkpoints.fingerprint import fingerprints
 
-    check_spec(spec)
+    select(spec)
     corpus = Path(corpus)
     with ledger.locked(corpus):
         parent = load_snapshot(corpus) if (corpus / "LATEST").is_file() else None
@@ -74,6 +75,7 @@ def opened(
         ledger.sweep(corpus)
         prints = fingerprints(spec.models.janus, spec.tokenize.pixels)
         build = Build(spec, corpus, operations, prints, parent, on_progress)
+        _ = build.signal_specs  # a model that is not there is told before anything is downloaded
         shutil.rmtree(build.scratch, ignore_errors=True)
         try:
             yield build
@@ -106,18 +108,6 @@ def build(
         return finish(context, shards)
 
 
-def check_spec(spec: CorpusSpec) -> None:
-    """Raise ValueError with one line for settings that contradict each other."""
-    for source in spec.sources:
-        filters = source.filters or spec.filters
-        wants_score = filters.min_score is not None or filters.keep_top is not None
-        if source.filters is not None and wants_score and (spec.models.scorer is None or not source.score):
-            raise ValueError(f"source {source.name}: min_score and keep_top need models.scorer and score = true")
-    corpus_wide = spec.filters.min_score is not None or spec.filters.keep_top is not None
-    if corpus_wide and spec.models.scorer is None:
-        raise ValueError("filters: min_score and keep_top need models.scorer")
-
-
 @dataclass
 class Command:
     """Build or refresh a corpus from its spec."""
@@ -136,10 +126,10 @@ def main() -> int:
     """Command line."""
     from janus.cli import UserError, console, pairs, parse
     from pipelines.progress import bar
-    from schemas.spec import load_spec
+    from schemas.spec import load_specs
 
     command = parse(Command, prog="python -m pipelines.build")
-    spec = load_spec(command.spec, pairs(command.set, "--set"))
+    (spec,) = load_specs([command.spec], pairs(command.set, "--set"))
     with bar() as on_progress:
         try:
             snapshot = build(spec, command.corpus, command.operations, on_progress)

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from schemas.layers import signal_layer
 from schemas.manifest import Snapshot
-from schemas.reasons import Drop, Outcome
-
-ROWS_IN = "rows"
-"""Name of the number of rows in, in a snapshot's funnel."""
+from schemas.reasons import ROWS_IN, Drop, Outcome
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,17 @@ class Funnel:
 
 def funnels(snapshot: Snapshot) -> list[Funnel]:
     """The funnel of every source, in order of their names."""
-    drops = {reason.value for reason in Drop} - {Drop.KEPT.value}
     failures = {outcome.value for outcome in Outcome} - {Outcome.OK.value}
     return [
         Funnel(
             source,
             counts[ROWS_IN],
             counts.get(Drop.KEPT.value, 0),
-            {reason: count for reason, count in counts.items() if reason in drops and count},
+            {
+                reason: count
+                for reason, count in counts.items()
+                if reason not in {ROWS_IN, Drop.KEPT, *failures} and count
+            },
             {reason: count for reason, count in counts.items() if reason in failures and count},
         )
         for source, counts in sorted(snapshot.funnel.items())
@@ -52,10 +53,12 @@ def caption_scores(corpus: Path, snapshot: Snapshot, source: str | None = None) 
     for shard in snapshot.shards:
         if source not in (None, shard.source):
             continue
-        signals = _read(corpus / shard.upstream["signals"], ["uid", "caption_score"])
+        if (path := shard.upstream.get(signal_layer("caption_score"))) is None:
+            continue
+        signals = _read(corpus / path, ["uid", "cosine"])
         raw = _read(corpus / shard.upstream["raw"], ["uid", "images"])
         assert signals["uid"] == raw["uid"], f"{shard.path}: layers are not aligned"
-        for score, images in zip(signals["caption_score"], raw["images"], strict=True):
+        for score, images in zip(signals["cosine"], raw["images"], strict=True):
             if score is not None:
                 scored.append((images[0]["url"] or "", score))
     return scored

@@ -1,6 +1,6 @@
 """The ledger: which shards exist (design D3). A shard exists when its manifest does; nothing else is remembered.
 
-    corpus/<layer>/<source>/<shard>.<key12>.arrow and .json
+    corpus/<layer>/<source>/<shard>.<key12>.arrow and .json      (<layer> of a signal: signals/<signal>)
 
 `key` is the digest of everything the bytes depend on, so "is this work done?" is "is there a manifest of this name?",
 and a changed setting can never pick up a stale result: it asks for another name.
@@ -19,12 +19,14 @@ import pydantic
 from pipelines.shardio import ShardError, ShardReader, Written, finished, open_shard
 from schemas.digest import canonical_json, digest
 from schemas.files import TEMPORARY, write_file
-from schemas.layers import LAYERS, VERSION
-from schemas.manifest import FORMAT, ShardManifest, TrainSummary
+from schemas.layers import LAYERS, SIGNALS, layer_of
+from schemas.manifest import FORMAT, ShardManifest, TrainSummary, check_format
 from schemas.sample import Task
 
 KEY_DIGITS = 12
 LOCK = ".lock"
+SOURCE_FOLDERS = (*(f"{layer}/*" for layer in LAYERS), f"{SIGNALS}*/*")
+"""Glob patterns of the folders that hold shards, one per layer and source."""
 
 
 class CorpusBusy(ValueError):
@@ -32,32 +34,27 @@ class CorpusBusy(ValueError):
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What is done to a shard: together with the input shards, all that the result's bytes depend on."""
+class StepSpec:
+    """What a step does to a shard: together with the input shards, all that the result's bytes depend on."""
 
     layer: str
     version: int
-    """Of the step's code: raised when the same inputs and settings give other bytes."""
+    """Of the step's code: raised when the same inputs and settings give other bytes, or a setting another default."""
     config: Mapping[str, object]
-    """Settings that shape the content. Never a path, a worker count or a device."""
+    """Settings that shape the content, those that differ from their defaults: a setting that comes to exist changes no
+    key. Never a path, a worker count or a device."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Models that shape the content, by what they are and not by where they lie."""
 
     @property
     def config_digest(self) -> str:
         """Digest of the settings, as the manifest carries it."""
-        return digest({"layer": self.layer, "version": self.version, "config": dict(self.config)})
+        schema = layer_of(LAYERS[self.layer])[1] if self.layer in LAYERS else None  # a signal's is its own version
+        return digest({"layer": self.layer, "schema": schema, "version": self.version, "config": dict(self.config)})
 
     def key(self, inputs: Mapping[str, str]) -> str:
         """Name of the result for input shards given by layer and sha256."""
-        return digest(
-            {
-                "schema": VERSION,
-                "config": self.config_digest,
-                "fingerprints": dict(self.fingerprints),
-                "inputs": dict(inputs),
-            }
-        )
+        return digest({"config": self.config_digest, "fingerprints": dict(self.fingerprints), "inputs": dict(inputs)})
 
 
 def shard_path(layer: str, source: str, shard: str, key: str) -> str:
@@ -82,17 +79,17 @@ def load_manifest(corpus: Path, path: str) -> ShardManifest:
     """
     file = corpus / manifest_path(path)
     try:
-        manifest = ShardManifest.model_validate_json(file.read_bytes())
+        data = file.read_bytes()
+        manifest = ShardManifest.model_validate_json(data)
+        check_format(data, manifest_path(path))
     except FileNotFoundError:
         raise ShardError(f"{manifest_path(path)}: missing; build again to make this shard") from None
     except pydantic.ValidationError:
         raise ShardError(
             f"{manifest_path(path)}: not a manifest of format {FORMAT}; delete it and build again"
         ) from None
-    if manifest.format != FORMAT:
-        raise ShardError(
-            f"{manifest_path(path)}: format {manifest.format}, expected {FORMAT}; delete it and build again"
-        )
+    except ValueError as error:
+        raise ShardError(str(error)) from None
     if path_of(manifest) != path:
         raise ShardError(f"{manifest_path(path)}: describes {path_of(manifest)}; delete it and build again")
     return manifest
@@ -119,7 +116,7 @@ def open_input(corpus: Path, path: str) -> tuple[ShardManifest, ShardReader]:
 
 def commit(
     corpus: Path,
-    recipe: Recipe,
+    spec: StepSpec,
     *,
     source: str,
     task: Task,
@@ -131,17 +128,17 @@ def commit(
 ) -> ShardManifest:
     """Write the manifest of a shard file that is already in place: from here on the shard exists."""
     manifest = ShardManifest(
-        layer=recipe.layer,
+        layer=spec.layer,
         source=source,
         task=task,
         shard=shard,
-        key=recipe.key(inputs),
+        key=spec.key(inputs),
         rows=written.rows,
         bytes=written.bytes,
         sha256=written.sha256,
         inputs=dict(inputs),
-        config=recipe.config_digest,
-        fingerprints=dict(recipe.fingerprints),
+        config=spec.config_digest,
+        fingerprints=dict(spec.fingerprints),
         counts={name: count for name, count in sorted(counts.items()) if count},
         summary=summary,
     )
@@ -158,6 +155,23 @@ def manifests(corpus: Path, layer: str, source: str) -> dict[str, list[ShardMani
         if manifest is not None:
             found.setdefault(manifest.shard, []).append(manifest)
     return found
+
+
+def shard_files(corpus: Path) -> list[str]:
+    """Paths of all files of shards, manifests among them, relative to the corpus folder. By shard, its manifest first.
+
+    Files that are not finished are left out.
+    """
+    files = [
+        path
+        for folder in SOURCE_FOLDERS
+        for path in finished(corpus, f"{folder}/*")
+        if path.suffix in (".json", ".arrow")
+    ]
+    return [
+        path.relative_to(corpus).as_posix()
+        for path in sorted(files, key=lambda path: (path.with_suffix(""), path.suffix != ".json"))
+    ]
 
 
 @contextlib.contextmanager
@@ -178,6 +192,6 @@ def locked(corpus: Path) -> Iterator[None]:
 def sweep(corpus: Path) -> None:
     """Remove the temporary files that a killed build left behind. Call only while holding the lock."""
     # Shards, snapshots, and LATEST in the corpus folder itself.
-    for folder in (*(f"{layer}/*/" for layer in LAYERS), "snapshots/", ""):
-        for left in corpus.glob(f"{folder}{TEMPORARY}*"):
+    for folder in (*SOURCE_FOLDERS, "snapshots", "."):
+        for left in corpus.glob(f"{folder}/{TEMPORARY}*"):
             left.unlink(missing_ok=True)

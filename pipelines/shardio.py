@@ -19,11 +19,13 @@ import pyarrow as pa
 
 from schemas.digest import file_sha256
 from schemas.files import TEMPORARY, atomic_file
-from schemas.layers import LAYERS, check_layer
+from schemas.layers import check_layer, layer_of
 from schemas.manifest import ShardManifest
 
-BATCH_ROWS = {"rows": 2048, "raw": 64, "signals": 2048, "decision": 2048, "train": 64}
-"""Rows per record batch: few where a row holds pixels, so that a shuffled read maps little."""
+BATCH_ROWS = {"raw": 64, "train": 64}
+"""Rows per record batch of layers whose rows hold pixels: few, so that a shuffled read maps little."""
+SMALL_BATCH_ROWS = 2048
+"""Rows per record batch of the other layers."""
 BATCH_BYTES = 64 << 20
 """Original images in a record batch: one that holds so much is cut before its rows are full. Both writer and readers
 hold a batch."""
@@ -85,6 +87,11 @@ class _Hashing:
         self.closed = True
 
 
+def batch_rows(schema: pa.Schema) -> int:
+    """Rows per record batch of a shard with this schema."""
+    return BATCH_ROWS.get(layer_of(schema)[0], SMALL_BATCH_ROWS)
+
+
 class ShardWriter:
     """Writes one shard, row by row, in constant memory.
 
@@ -93,9 +100,9 @@ class ShardWriter:
     exception.
     """
 
-    def __init__(self, path: Path, layer: str) -> None:
-        self._schema = LAYERS[layer]
-        self._batch_rows = BATCH_ROWS[layer]
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._batch_rows = batch_rows(schema)
         self._path = path
         self._pending: list[Mapping[str, Any]] = []
         self._pending_bytes = 0
@@ -111,7 +118,7 @@ class ShardWriter:
         return self
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row: a mapping from every column of the layer to a Python value."""
+        """Append one row: a mapping from columns to Python values; a column that is not in it is null."""
         self._pending.append(row)
         self._pending_bytes += sum(len(image.get("bytes") or b"") for image in row.get("images", ()))
         if len(self._pending) == self._batch_rows or self._pending_bytes >= BATCH_BYTES:
@@ -136,13 +143,12 @@ class ShardWriter:
         self.written = Written(self._rows, self._sink.bytes, self._sink.sha256.hexdigest())
 
 
-def write_table(path: Path, layer: str, table: pa.Table) -> Written:
-    """Write a whole shard from a table that already has the layer's columns."""
-    schema = LAYERS[layer]
+def write_table(path: Path, schema: pa.Schema, table: pa.Table) -> Written:
+    """Write a whole shard from a table that already has the columns of `schema`."""
     with atomic_file(path) as file:
         sink = _Hashing(file)
         with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer:
-            writer.write_table(table.cast(schema).combine_chunks(), max_chunksize=BATCH_ROWS[layer])
+            writer.write_table(table.cast(schema).combine_chunks(), max_chunksize=batch_rows(schema))
     return Written(table.num_rows, sink.bytes, sink.sha256.hexdigest())
 
 
@@ -158,10 +164,11 @@ class ShardReader:
         table = self.file.read_all()
         return table if columns is None else table.select(columns)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Record batches in row order."""
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Record batches in row order, whole or some of their columns. Other columns are not read from disk."""
         for index in range(self.file.num_record_batches):
-            yield self.file.get_batch(index)
+            batch = self.file.get_batch(index)
+            yield batch if columns is None else batch.select(columns)
 
 
 def open_shard(corpus: Path, path: str, manifest: ShardManifest) -> ShardReader:
@@ -180,7 +187,10 @@ def open_shard(corpus: Path, path: str, manifest: ShardManifest) -> ShardReader:
     if file_sha256(file) != manifest.sha256:
         raise ShardError(f"{path}: content differs from its manifest's sha256 (flipped bit?); {remedy}")
     reader = pa.ipc.open_file(pa.memory_map(str(file)))
-    check_layer(reader.schema, manifest.layer, path)
+    try:
+        check_layer(reader.schema, manifest.layer, path)
+    except ValueError as error:
+        raise ShardError(str(error)) from None
     return ShardReader(reader, manifest.rows)
 
 

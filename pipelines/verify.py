@@ -9,6 +9,7 @@ delete what the line names and build again (a shard that is still referenced com
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,13 @@ import tyro
 
 from janus.cli import parse, run
 from pipelines import ledger
-from pipelines.shardio import ShardError, finished, uid_array
+from pipelines.filters import reasons
+from pipelines.shardio import ShardError, uid_array
 from pipelines.steps.collect_garbage import snapshot_names
+from pipelines.steps.decide import count_decisions
+from pipelines.steps.measure import MEASURED, NOT_MEASURED, OUTCOME
 from pipelines.steps.summary import sum_up, summarise
-from schemas.layers import LAYERS
+from schemas.layers import LAYERS, SIGNALS, signal_layer
 from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, TrainSummary, load_snapshot
 from schemas.reasons import Drop, Outcome
 
@@ -47,6 +51,8 @@ class _Corpus:
         self.uids: dict[str, str] = {}
         """Digest of the uid column, in row order."""
         self.bytes = 0
+        self.reasons = {*Outcome, *Drop, *reasons()}
+        """What a decision may say."""
 
     def read(self, path: str) -> Iterator[str]:
         """Check one shard by itself; yields what is wrong with it."""
@@ -65,6 +71,8 @@ class _Corpus:
         if (uids[1:] < uids[:-1]).any():
             yield f"{path}: rows are not sorted by uid"
         counts = _counts(manifest.layer, table)
+        if unknown := counts.keys() - self.reasons if manifest.layer == "decision" else ():
+            yield f"{path}: no filter here has the reason {', '.join(sorted(unknown))}; install the package that has it"
         kept = {name: manifest.counts.get(name, 0) for name in counts}
         if counts != kept:
             yield f"{path}: counted {counts}, its manifest says {kept}"
@@ -89,12 +97,18 @@ def _counts(layer: str, table: pa.Table) -> dict[str, int]:
         return {"rows": table.num_rows}
     if layer == "train":
         return {Drop.KEPT.value: table.num_rows}
-    counts: dict[str, int] = {}
-    reasons = table.column("reason").to_pylist() if layer == "decision" else [None] * table.num_rows
-    for outcome, reason in zip(table.column("outcome").to_pylist(), reasons, strict=True):
-        name = reason or (Drop.KEPT.value if layer == "decision" and outcome == Outcome.OK else outcome)
-        counts[name] = counts.get(name, 0) + 1
-    return counts
+    counts: Counter[str] = Counter()
+    if layer == "raw":
+        counts.update(table.column("outcome").to_pylist())
+    elif layer == "decision":
+        counts = count_decisions(table)
+    elif layer == signal_layer(OUTCOME):
+        counts.update(table.column("outcome").to_pylist())
+    else:
+        columns = [column.is_valid().to_numpy() for column in table.drop_columns(["uid"]).columns]
+        measured = int(np.logical_or.reduce(columns).sum())
+        counts.update({MEASURED: measured, NOT_MEASURED: table.num_rows - measured})
+    return {name: count for name, count in counts.items() if count}
 
 
 def verify(corpus: str | Path) -> Report:
@@ -105,12 +119,13 @@ def verify(corpus: str | Path) -> Report:
     folder = Path(corpus)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such corpus folder")
-    if not any((folder / name).is_dir() for name in (*LAYERS, "snapshots")):
+    if not any((folder / name).is_dir() for name in (*LAYERS, SIGNALS, "snapshots")):
         raise FileNotFoundError(f"{folder}: no corpus in this folder (is it one further down?)")
     shards = _Corpus(folder)
     differences: list[str] = []
-    for path in _paths(folder):
-        differences += shards.read(path)
+    for file in ledger.shard_files(folder):
+        if file.endswith(".json"):  # what no manifest speaks of does not exist
+            differences += shards.read(file.removesuffix(".json") + ".arrow")
     names = snapshot_names(folder)
     for name in names:
         try:
@@ -125,13 +140,6 @@ def verify(corpus: str | Path) -> Report:
     elif latest.is_file() and latest.read_text().strip() not in names:
         differences.append(f"LATEST: names {latest.read_text().strip()!r}, which is no snapshot of this corpus")
     return Report(len(names), len(shards.manifests), shards.bytes, tuple(differences))
-
-
-def _paths(folder: Path) -> Iterator[str]:
-    """Every shard that a manifest says exists."""
-    for layer in LAYERS:
-        for file in finished(folder / layer, "*/*.json"):
-            yield file.with_suffix(".arrow").relative_to(folder).as_posix()
 
 
 def _check_snapshot(snapshot: Snapshot, shards: _Corpus) -> Iterator[str]:
@@ -176,7 +184,8 @@ def _check_entry(entry: SnapshotShard, shards: _Corpus) -> Iterator[str]:
         for name, sha256 in manifest.inputs.items():
             if layer == "raw" and name == "raw":
                 continue  # An earlier attempt, which may be gone.
-            if name in found and found[name].sha256 != sha256:
+            read_by_signal = layer.startswith(SIGNALS) and name.startswith(SIGNALS)
+            if name in found and sha256 != (found[name].key if read_by_signal else found[name].sha256):
                 yield f"{paths[layer]}: was made from another {name} shard than {paths[name]}"
     rows = found.get("rows")
     if rows is None:

@@ -2,15 +2,16 @@
 
 rows → raw → signals → decision (all rows of a shard, sorted by uid) and train (the kept rows only, same order).
 
-A schema's version is in its metadata. A change of columns or of their meaning raises VERSION and is a line in
-CHANGELOG.md; readers refuse another version.
+Each layer has a version of its own, in its files and in their keys (design D14). A change of columns or of their
+meaning raises that one and is a line in CHANGELOG.md; readers refuse another version. The signals are a layer each,
+`signals/<name>`, whose columns and version are those of the module that measures it.
 """
 
 from __future__ import annotations
 
-import pyarrow as pa
+from collections.abc import Mapping
 
-VERSION = 1
+import pyarrow as pa
 
 UID = pa.binary(16)
 SHA256 = pa.binary(32)
@@ -18,12 +19,13 @@ SHA256 = pa.binary(32)
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("text", pa.string())]))
 
 
-def _schema(layer: str, fields: list[pa.Field]) -> pa.Schema:
-    return pa.schema(fields, metadata={"janus_forge.layer": layer, "janus_forge.version": str(VERSION)})
+def _schema(layer: str, version: int, fields: list[pa.Field]) -> pa.Schema:
+    return pa.schema(fields, metadata={"janus_forge.layer": layer, "janus_forge.version": str(version)})
 
 
 ROWS = _schema(
     "rows",
+    1,
     [
         pa.field("uid", UID, nullable=False),
         pa.field("key", pa.string(), nullable=False),
@@ -52,6 +54,7 @@ ROWS = _schema(
 
 RAW = _schema(
     "raw",
+    1,
     [
         pa.field("uid", UID, nullable=False),
         pa.field("key", pa.string(), nullable=False),
@@ -79,37 +82,13 @@ RAW = _schema(
 )
 """Original bytes, text and provenance, one outcome per row."""
 
-SIGNALS = _schema(
-    "signals",
-    [
-        pa.field("uid", UID, nullable=False),
-        pa.field("outcome", pa.string(), nullable=False),  # copied from raw; decoding can still turn ok to bad_image
-        # Of the sample's first image; null for text rows and failed rows.
-        pa.field("width", pa.int32()),  # upright, i.e. after EXIF orientation
-        pa.field("height", pa.int32()),
-        pa.field("format", pa.string()),  # Pillow's name: JPEG, PNG, WEBP ...
-        pa.field("mode", pa.string()),
-        pa.field("orientation", pa.int8()),  # EXIF tag, 1 if absent
-        pa.field("frames", pa.int32()),
-        pa.field("num_bytes", pa.int64()),
-        pa.field("num_images", pa.int16(), nullable=False),
-        pa.field("content_sha256", SHA256),  # over all images of the row, or over the text of a text row
-        pa.field("phash", pa.uint64()),  # 64-bit DCT perceptual hash
-        pa.field("language", pa.string()),  # ISO 639-1 of all text
-        pa.field("language_score", pa.float32()),
-        pa.field("caption_chars", pa.int32()),
-        pa.field("caption_words", pa.int32()),
-        pa.field("caption_score", pa.float32()),  # cosine of open_clip image and caption embeddings; null if not scored
-    ],
-)
-"""Measured once, all kept. Thresholds live in `decision`."""
-
 DECISION = _schema(
     "decision",
+    1,
     [
         pa.field("uid", UID, nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),  # Drop; null where outcome is not ok
+        pa.field("reason", pa.string()),  # of a filter or a Drop; null where outcome is not ok
         pa.field("duplicate_of", UID),  # the winner, for the duplicate reasons
     ],
 )
@@ -117,6 +96,7 @@ DECISION = _schema(
 
 TRAIN = _schema(
     "train",
+    1,
     [
         pa.field("uid", UID, nullable=False),
         pa.field("input_ids", pa.list_(pa.int32()), nullable=False),  # image placeholders expanded, BOS first
@@ -128,18 +108,50 @@ TRAIN = _schema(
         pa.field("short_length", pa.int32(), nullable=False),  # len(short_ids), or length where there is none
     ],
 )
-"""Ready to use (design D6). Task, source and role are those of the shard: see the snapshot."""
+"""Ready to use (design D6). Task, source and group are those of the shard: see the snapshot."""
 
-LAYERS: dict[str, pa.Schema] = {"rows": ROWS, "raw": RAW, "signals": SIGNALS, "decision": DECISION, "train": TRAIN}
-"""Layer name to schema, in the order they are made."""
+LAYERS: dict[str, pa.Schema] = {"rows": ROWS, "raw": RAW, "decision": DECISION, "train": TRAIN}
+"""Layer name to schema, in the order they are made; the signals come between raw and decision."""
+
+SIGNALS = "signals/"
+"""What the name of a signal's layer begins with."""
+
+
+def signal_layer(name: str) -> str:
+    """Name of the layer of a signal."""
+    return f"{SIGNALS}{name}"
+
+
+def signal_schema(name: str, version: int, fields: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Schema of a signal's layer: the row's uid and the signal's own fields, null where a row was not measured."""
+    return _schema(
+        signal_layer(name),
+        version,
+        [pa.field("uid", UID, nullable=False), *map(pa.field, fields.keys(), fields.values())],
+    )
+
+
+def layer_of(schema: pa.Schema) -> tuple[str, str]:
+    """Layer and version that a schema says it is of; "?" where it says nothing."""
+    metadata = schema.metadata or {}
+    return metadata.get(b"janus_forge.layer", b"?").decode(), metadata.get(b"janus_forge.version", b"?").decode()
 
 
 def check_layer(schema: pa.Schema, layer: str, where: str) -> None:
-    """Raise ValueError with one clear line unless `schema` is that of `layer` at this VERSION."""
+    """Raise ValueError with one clear line unless `schema` is that of `layer` at its version.
+
+    Of a signal, any version and any fields are accepted: shards of older snapshots stay readable, also where the module
+    that measured them is gone. Which version a shard has is decided by its key.
+    """
+    found, version = layer_of(schema)
+    if layer.startswith(SIGNALS):
+        if found != layer or schema.names[:1] != ["uid"] or schema.types[0] != UID:
+            raise ValueError(f"{where}: expected layer {layer}, found {found} version {version}")
+        return
     expected = LAYERS[layer]
-    metadata = schema.metadata or {}
-    found = metadata.get(b"janus_forge.layer", b"?").decode(), metadata.get(b"janus_forge.version", b"?").decode()
-    if found != (layer, str(VERSION)):
-        raise ValueError(f"{where}: expected layer {layer} version {VERSION}, found {found[0]} version {found[1]}")
+    if (found, version) != layer_of(expected):
+        raise ValueError(
+            f"{where}: expected layer {layer} version {layer_of(expected)[1]}, found {found} version {version}"
+        )
     if schema.names != expected.names or schema.types != expected.types:
-        raise ValueError(f"{where}: columns differ from layer {layer} version {VERSION}: rebuild this shard")
+        raise ValueError(f"{where}: columns differ from layer {layer} version {version}: rebuild this shard")

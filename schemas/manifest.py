@@ -3,9 +3,10 @@
 A corpus folder:
 
     corpus/
-      rows|raw|signals|decision|train/<source>/<shard>.<key>.arrow   and  .json beside it: the manifest, written last
-      snapshots/<number>-<digest>.json                               immutable
-      LATEST                                                         name of the newest snapshot, replaced atomically
+      rows|raw|decision|train/<source>/<shard>.<key>.arrow    and  .json beside it: the manifest, written last
+      signals/<signal>/<source>/<shard>.<key>.arrow           the same for each signal
+      snapshots/<number>-<digest>.json                        immutable
+      LATEST                                                  name of the newest snapshot, replaced atomically
 
 `shard` names the set of rows (digest of their uids), `key` what was done to them (digest of inputs, step config and
 model fingerprints). So a changed threshold is another file beside the old one, and old snapshots stay whole.
@@ -14,6 +15,7 @@ No time stamp and no machine name enters: the same corpus has the same bytes eve
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -22,7 +24,8 @@ import pydantic
 from schemas.digest import digest
 from schemas.sample import Task
 
-FORMAT = 1
+FORMAT = 2
+"""Of manifests and snapshots."""
 
 
 class _Model(pydantic.BaseModel):
@@ -53,7 +56,8 @@ class ShardManifest(_Model):
     sha256: str
     """Of the .arrow file."""
     inputs: dict[str, str]
-    """Layer name to the sha256 of the input shard."""
+    """Layer name to the sha256 of the input shard. A signal that reads another has that one's key: both are made in one
+    pass."""
     config: str
     """Digest of the step's configuration."""
     fingerprints: dict[str, str] = {}
@@ -91,11 +95,11 @@ class SnapshotShard(_Model):
     bytes: int
     source: str
     task: Task
-    role: str
-    """Training role of the source, for schedules: "imagenet", or "" for none."""
+    group: str
+    """Label of the source that a training phase can ask for: "imagenet", or "" for none."""
     upstream: dict[str, str]
     """Layer name to the relative path of the shard this one came from."""
-    generation: int
+    first_snapshot: int
     """Number of the snapshot in which these rows first appeared."""
 
 
@@ -129,6 +133,21 @@ class Snapshot(_Model):
         return sum(shard.rows for shard in self.shards if task in (None, shard.task))
 
 
+def check_format(data: bytes, where: str) -> None:
+    """Raise ValueError with one line if `data` is the JSON of a manifest or snapshot of another format."""
+    with contextlib.suppress(pydantic.ValidationError):
+        found = _Format.model_validate_json(data).format
+        if found != FORMAT:
+            raise ValueError(
+                f"{where}: corpus format {found}, and this version reads {FORMAT}: build the corpus again into a new "
+                "folder (CHANGELOG.md, SHARD FORMAT)"
+            )
+
+
+class _Format(pydantic.BaseModel):
+    format: int
+
+
 def load_snapshot(corpus: str | os.PathLike[str], name: str | None = None) -> Snapshot:
     """Read a snapshot of the corpus folder `corpus`: the one called `name`, or the latest.
 
@@ -145,8 +164,10 @@ def load_snapshot(corpus: str | os.PathLike[str], name: str | None = None) -> Sn
     path = root / "snapshots" / f"{name}.json"
     if Path(name).name != name or not path.is_file():
         raise FileNotFoundError(f"{path}: no such snapshot")
+    data = path.read_bytes()
+    check_format(data, str(path))
     try:
-        snapshot = Snapshot.model_validate_json(path.read_bytes())
+        snapshot = Snapshot.model_validate_json(data)
     except pydantic.ValidationError as error:
         raise ValueError(f"{path}: not a snapshot of format {FORMAT}: {error.errors()[0]['msg']}") from None
     if snapshot.name != name:

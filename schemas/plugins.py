@@ -13,10 +13,45 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+from typing import Any, TypeVar
+
+import pydantic
+
+
+class Options(pydantic.BaseModel):
+    """Base of a plug-in's options. Unknown names and wrong types are refused."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+T = TypeVar("T", bound=pydantic.BaseModel)
+
+
+def options_of(model: type[T], settings: Mapping[str, Any], where: str) -> T:
+    """`settings` as a `model`. Raises ValueError with one line: `where`, the option and what is wrong with it."""
+    try:
+        return model.model_validate(settings)
+    except pydantic.ValidationError as error:
+        # An option that does not exist is said first: it may be why another is missing.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        name = ".".join(str(part) for part in first["loc"])
+        known = list(model.model_fields)
+        if first["type"] == "extra_forbidden":
+            raise ValueError(f"{where}: no option {name!r}{did_you_mean(name, known)}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{where}{'.' if name else ''}{name}: {message}") from None
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown name: the closest of those there are, and all of them."""
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"{hint}; there are: {', '.join(sorted(known)) or 'none'}"
 
 
 @dataclass(frozen=True)
@@ -64,9 +99,7 @@ class PluginFolder:
         Raises ValueError with one line: there is none of this name, or it needs a package that is not installed.
         """
         if name not in self.names():
-            close = difflib.get_close_matches(name, self.names(), 1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(f"no {self.noun} {name!r}{hint}; there are: {', '.join(self.names())}")
+            raise ValueError(f"no {self.noun} {name!r}{did_you_mean(name, self.names())}")
         try:
             if name in self._own:
                 return importlib.import_module(f"{self.package}.{name}")

@@ -1,4 +1,7 @@
-"""Closed sets: what can become of a row. The funnel adds up over exactly these names (design D2, D12)."""
+"""What can become of a row: closed sets of outcomes and reasons, over which the funnel adds up (design D2, D12).
+
+To the reasons here come those of the filters that exist, one each (pipelines/filters/).
+"""
 
 from __future__ import annotations
 
@@ -49,16 +52,19 @@ _TRANSIENT = frozenset(
 
 
 class Drop(StrEnum):
-    """Why a row whose images loaded was not kept. KEPT is the absence of a reason."""
+    """Why a row whose images loaded was not kept, where no filter says so. KEPT is the absence of a reason.
+
+    Each filter adds a reason of its own (pipelines/filters/).
+    """
 
     KEPT = "kept"
-    TOO_SMALL = "too_small"  # short side under min_side
-    ASPECT_RATIO = "aspect_ratio"  # long / short side over max_aspect
-    CAPTION_LENGTH = "caption_length"  # fewer or more characters or words than allowed
-    LANGUAGE = "language"  # not one of the wanted languages
-    LOW_SCORE = "low_score"  # caption score under min_score
-    SCORE_RANK = "score_rank"  # not among the best keep_top share
     DUPLICATE_EXACT = "duplicate_exact"  # same image bytes, or same sample for texts, pages and chats, as a kept row
     DUPLICATE_NEAR = "duplicate_near"  # perceptual hash within the radius of a kept row
     TOO_LONG = "too_long"  # more tokens than the model's context
     TOKENIZE_FAILED = "tokenize_failed"  # the templates do not fit the messages (e.g. image marks and images differ)
+
+
+ROWS_IN = "rows"
+"""Name of the number of rows in, in a snapshot's funnel."""
+FIXED = frozenset({ROWS_IN, *map(str, Outcome), *map(str, Drop)})
+"""Names in a funnel that are no filter's reason."""

@@ -1,8 +1,9 @@
 """The corpus spec: a TOML file that says what goes into a corpus and by which rules.
 
-Two kinds of setting are kept apart. What shapes the content (sources, filters, templates, models) is in the spec and
-enters every shard's key. How the work is done (workers, engine, connections, host overrides) is in `Operations`: it is
-given when a build starts, enters no key, and changes nothing but what a download meets (see there).
+Two kinds of setting are kept apart. What shapes the content (sources, signals, filters, templates, models) is in the
+spec and enters the key of every shard it shapes. How the work is done (workers, engine, connections, host overrides) is
+in `Operations`: it is given when a build starts, enters no key, and changes nothing but what a download meets (see
+there).
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
+from schemas.plugins import did_you_mean
 from schemas.sample import Task
 
 MAX_PIXELS = 64_000_000
@@ -25,25 +28,15 @@ class _Model(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
-class Filters(_Model):
-    """Thresholds of the decision step. Every one is optional; None or the default keeps all."""
+def _tables(value: Any) -> Any:
+    for name, options in value.items() if isinstance(value, dict) else ():
+        if not isinstance(options, dict):
+            raise ValueError(f"{name}: expected a table of options ({name}.OPTION = ...), found {options!r}")
+    return value
 
-    min_side: int = 0
-    """Least length of the image's short side, pixels."""
-    max_aspect: float | None = None
-    """Greatest long side / short side."""
-    min_chars: int = 0
-    max_chars: int | None = None
-    min_words: int = 0
-    """Caption length, in characters and whitespace-separated words."""
-    languages: tuple[str, ...] = ()
-    """ISO 639-1 codes to keep; empty keeps all."""
-    min_language_score: float = 0.0
-    """Rows whose language is less certain than this are not judged by language."""
-    min_score: float | None = None
-    """Least caption score (cosine of the open_clip embeddings)."""
-    keep_top: float | None = pydantic.Field(default=None, gt=0, le=1)
-    """Keep only this share of the source's rows, the best-scored (SA-1B, PixelProse: 0.2 in the paper, section 3.2)."""
+
+Settings = Annotated[dict[str, dict[str, Any]], pydantic.BeforeValidator(_tables)]
+"""Name of a signal or filter to its options. They are checked where the modules are, in pipelines/selection.py."""
 
 
 class Dedup(_Model):
@@ -52,14 +45,22 @@ class Dedup(_Model):
     exact: bool = True
     """By SHA-256 of the content."""
     near_radius: int | None = pydantic.Field(default=4, ge=0, le=16)
-    """Greatest Hamming distance of two 64-bit perceptual hashes called duplicates; None switches it off."""
+    """Pictures whose 64-bit perceptual hashes differ in at most so many bits are duplicates. 0: equal hashes, which
+    different pictures of little detail can have too. `near_radius = false` switches the comparison off."""
+
+    @pydantic.field_validator("near_radius", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        if value is True:
+            raise ValueError("expected a number of bits from 0 to 16, or false for no comparison by perceptual hash")
+        return None if value is False else value
 
 
 class Source(_Model):
     """One source of a corpus."""
 
     name: str
-    """Short name; shard folders, metrics and the trainer's schedule use it."""
+    """Short name; shard folders and metrics use it."""
     format: str
     """Module in pipelines/sources/ that reads it, e.g. "imagenet_folder"."""
     path: str
@@ -72,14 +73,14 @@ class Source(_Model):
     describe: `<image>Describe the image in detail.` + caption (stage 2, paper section 3.2).
     chat: the model's chat template; loss on the assistant's answers only (stage 3).
     """
-    role: str = ""
-    """Training role, for schedules: "imagenet" marks the rows stage 2 starts with."""
+    group: str = ""
+    """Label that a training phase can ask for: "imagenet" marks the rows stage 2 starts with."""
     options: dict[str, Any] = {}
     """Settings of the format, e.g. column names. Checked by the source itself."""
-    filters: Filters | None = None
+    filters: Settings | None = None
     """Replaces the corpus-wide filters for this source."""
-    score: bool = True
-    """Whether to measure the caption score (class names and chats are better left out)."""
+    skip_signals: tuple[str, ...] = ()
+    """Signals that are not measured here (for class names and chats, a caption score says little)."""
     limit: int | None = pydantic.Field(default=None, ge=0)
     """Take only the first so many rows."""
     licence: str | None = None
@@ -97,23 +98,11 @@ Precision = Literal["fp32", "bf16"]
 """What a model computes in: whole float32, or bf16 matrix products and convolutions, on GPUs several times as fast."""
 
 
-class Scorer(_Model):
-    """The open_clip model that scores captions."""
-
-    model: str
-    """open_clip architecture name, or path of a JSON model config."""
-    pretrained: str
-    """open_clip tag, or path of a local weights file (safetensors, or torch with weights_only)."""
-    precision: Precision = "fp32"
-    """bf16 moves scores by about 0.001."""
-
-
 class Models(_Model):
     """The models a corpus is made with."""
 
     janus: str
     """Janus folder or hub id: tokenizer, chat template, image processor and VQ tokenizer are read from it."""
-    scorer: Scorer | None = None
 
 
 class Limits(_Model):
@@ -157,7 +146,10 @@ class CorpusSpec(_Model):
     max_failed_share: float = pydantic.Field(default=0.5, ge=0, le=1)
     """Health gate: a shard with a greater share of failed rows is not committed but reported. Transient failures count
     too: a network outage must not become a shard of dead links. Shards of a few rows are judged mildly."""
-    filters: Filters = Filters()
+    signals: Settings = {}
+    """Signals to measure beside those that duplicates and the filters in use need, and the options of any signal."""
+    filters: Settings = {}
+    """Filters in the order in which they are tried: the first that drops a row is its reason."""
     dedup: Dedup = Dedup()
     limits: Limits = Limits()
     tokenize: Tokenize = Tokenize()
@@ -198,15 +190,16 @@ class Operations(_Model):
     retry_transient: bool = False
     """Try rows again whose last outcome was transient."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where scorer and VQ run; auto is cuda where there is one."""
+    """Where the models of signals and the VQ tokenizer run; auto is cuda where there is one."""
     keep_last: int | None = pydantic.Field(default=None, ge=1)
     """After publishing, delete snapshots older than the newest so many, and shards no snapshot uses."""
 
 
-_VARIABLE = re.compile(r"\{([a-z_]+)\}")
+_VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_HERE = "here"
 
 
-def _fill(value: Any, variables: dict[str, str], where: str) -> Any:
+def _fill(value: Any, variables: Mapping[str, str], where: str) -> Any:
     if isinstance(value, dict):
         return {key: _fill(item, variables, f"{where}.{key}" if where else key) for key, item in value.items()}
     if isinstance(value, list):
@@ -223,22 +216,51 @@ def _fill(value: Any, variables: dict[str, str], where: str) -> Any:
     return _VARIABLE.sub(replace, value)
 
 
-def load_spec(path: str | os.PathLike[str], variables: dict[str, str] | None = None) -> CorpusSpec:
-    """Read a corpus spec, with `{name}` in its strings replaced from `variables`.
+def _names(value: Any) -> set[str]:
+    """The variables in the strings of a spec."""
+    if isinstance(value, dict | list):
+        return set().union(*map(_names, value.values() if isinstance(value, dict) else value))
+    return set(_VARIABLE.findall(value)) if isinstance(value, str) else set()
 
-    `{here}` is always known: the folder of the spec file.
+
+def load_spec(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> CorpusSpec:
+    """Read a corpus spec, with `{name}` in its strings replaced from `variables`; more of them than it has are fine.
+
+    `{here}` is always known: the folder of the spec file. Options of sources, signals and filters are checked when a
+    build starts.
 
     Raises FileNotFoundError or ValueError with one line naming file, field and what was expected.
     """
     file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such corpus spec")
+    raw = _read(file)
     try:
-        raw = tomllib.loads(file.read_text())
-        return CorpusSpec.model_validate(_fill(raw, {"here": str(file.parent), **(variables or {})}, ""))
+        return CorpusSpec.model_validate(_fill(raw, {_HERE: str(file.parent), **(variables or {})}, ""))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "spec"
         raise ValueError(f"{file}: {field}: {first['msg'].removeprefix('Value error, ')}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def load_specs(paths: Sequence[str | os.PathLike[str]], variables: Mapping[str, str]) -> list[CorpusSpec]:
+    """Read corpus specs that share `variables`, as given on a command line.
+
+    Raises as `load_spec`, and ValueError for a variable that none of them has.
+    """
+    specs = [load_spec(path, variables) for path in paths]
+    known = set().union(*(_names(_read(Path(path))) for path in paths)) - {_HERE}
+    for name in variables:
+        if name not in known:
+            where = ", ".join(map(str, paths))
+            raise ValueError(f"--set {name}: no variable {{{name}}} in {where}{did_you_mean(name, known)}")
+    return specs
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such corpus spec")
+    try:
+        return tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: {error}") from None

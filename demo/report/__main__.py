@@ -79,7 +79,7 @@ def _threshold() -> float | None:
     """The least caption score that stage 2 keeps."""
     spec = load_spec(CORPORA / "shapes-stage2.toml", {"world": "", "janus": "", "clip": ""})
     source = next(one for one in spec.sources if one.name == SCORED)
-    return (source.filters or spec.filters).min_score
+    return (source.filters or spec.filters).get("caption_score", {}).get("min")
 
 
 def _steps(run: Path) -> list[dict[str, Any]]:

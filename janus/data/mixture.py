@@ -28,8 +28,8 @@ def phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> l
     }
     group = config.first_group
     switch = round(config.first_share * steps)
-    first = [shard for shard in shards["generation"] if shard.role == group]
-    rest = [shard for shard in shards["generation"] if shard.role != group]
+    first = [shard for shard in shards["generation"] if shard.group == group]
+    rest = [shard for shard in shards["generation"] if shard.group != group]
     # A pool's name seeds its order: these keep the word they were first given (ORDER_VERSION).
     found = []
     if switch > 0:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.ledger import manifest_path
+from pipelines.ledger import manifest_path, shard_files
 from pipelines.shardio import finished
-from schemas.layers import LAYERS
 from schemas.manifest import Snapshot, load_snapshot
 
 
@@ -48,11 +47,8 @@ def collect_garbage(corpus: Path, keep_last: int) -> list[str]:
     for name in sorted({*snapshot_names(corpus)} - {snapshot.name for snapshot in keep}):
         (corpus / "snapshots" / f"{name}.json").unlink()
         deleted.append(f"snapshots/{name}.json")
-    for layer in LAYERS:
-        # ".json" before ".arrow" of one shard: manifests first.
-        for file in sorted(finished(corpus / layer, "*/*.*"), key=lambda path: (path.stem, path.suffix != ".json")):
-            relative = file.relative_to(corpus).as_posix()
-            if relative not in needed and file.suffix in (".json", ".arrow"):
-                file.unlink()
-                deleted.append(relative)
+    for path in shard_files(corpus):
+        if path not in needed:
+            (corpus / path).unlink()
+            deleted.append(path)
     return deleted

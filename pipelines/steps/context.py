@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pipelines import ledger
 from pipelines.engine import Failure, OnProgress, ShardStep, StepFailed, run_step
+from pipelines.selection import Selection, select
 from pipelines.shardio import ShardError, Written
+from pipelines.signals import Signal
 from pipelines.steps.health import Unhealthy, check_health
 from schemas.manifest import Fingerprints, ShardManifest, Snapshot, TrainSummary
 from schemas.sample import Task
-from schemas.spec import CorpusSpec, Filters, Operations, Source
+from schemas.spec import CorpusSpec, Operations, Source
+
+E = TypeVar("E")
 
 SCRATCH = ".scratch"
 """Folder in the corpus for result and progress files of running steps; swept at the start of a build."""
@@ -26,7 +31,7 @@ class Shard:
     source: str
     task: Task
     name: str
-    generation: int
+    first_snapshot: int
     """Number of the snapshot in which its rows first appear."""
     layers: Mapping[str, ShardManifest] = field(default_factory=dict)
 
@@ -44,13 +49,18 @@ class Shard:
         """Path of this shard's file in `layer`, relative to the corpus folder."""
         return ledger.path_of(self.layers[layer])
 
+    @property
+    def paths(self) -> dict[str, str]:
+        """Layer to the path of this shard's file there, relative to the corpus folder."""
+        return {layer: self.path(layer) for layer in self.layers}
+
     def inputs(self, *layers: str) -> dict[str, str]:
         """Layer to sha256 of this shard's file there: what a step's key is made of."""
         return {layer: self.layers[layer].sha256 for layer in layers}
 
-    def with_layer(self, manifest: ShardManifest) -> Shard:
-        """This shard with one more layer."""
-        return replace(self, layers={**self.layers, manifest.layer: manifest})
+    def with_layers(self, *manifests: ShardManifest) -> Shard:
+        """This shard with more layers."""
+        return replace(self, layers={**self.layers, **{manifest.layer: manifest for manifest in manifests}})
 
 
 @dataclass(frozen=True)
@@ -79,13 +89,23 @@ class Build:
         """The source called `name`."""
         return next(source for source in self.spec.sources if source.name == name)
 
-    def filters(self, source: str) -> Filters:
-        """The thresholds that apply to a source: its own, else the corpus-wide ones."""
-        return self.source(source).filters or self.spec.filters
+    @cached_property
+    def selections(self) -> dict[str, Selection]:
+        """Signals and filters by source."""
+        return select(self.spec)
 
-    def work(self, shard: Shard, recipe: ledger.Recipe, inputs: Mapping[str, str], extra: Any = None) -> LayerWork:
+    @cached_property
+    def signal_specs(self) -> dict[str, ledger.StepSpec]:
+        """How each signal is measured, by its name.
+
+        Raises ValueError or FileNotFoundError with one line where an option of a signal names what does not exist.
+        """
+        signals = {signal.name: signal for selection in self.selections.values() for signal in selection.signals}
+        return {name: signal_spec(signal) for name, signal in signals.items()}
+
+    def work(self, shard: Shard, spec: ledger.StepSpec, inputs: Mapping[str, str], extra: E) -> LayerWork[E]:
         """One shard for a step that makes one layer; see LayerWork."""
-        return LayerWork(shard, recipe, inputs, self.spec.max_failed_share, extra)
+        return LayerWork(shard, spec, inputs, self.spec.max_failed_share, extra)
 
     def run(
         self, name: str, step: ShardStep[Any], items: Sequence[tuple[str, Any]], light_rows: int | None = None
@@ -102,23 +122,41 @@ class Build:
         )
 
 
+def signal_spec(signal: Signal) -> ledger.StepSpec:
+    """What the values of a signal depend on, besides the raw shard and the signals it reads."""
+    fingerprint = signal.fingerprint()
+    options = signal.options.model_dump(mode="json", exclude_defaults=True)
+    config = {name: value for name, value in options.items() if name not in fingerprint}
+    return ledger.StepSpec(signal.layer, signal.version, config, fingerprint)
+
+
 @dataclass(frozen=True)
-class LayerWork:
+class LayerWork(Generic[E]):
     """One shard for a step that makes one layer."""
 
     shard: Shard
-    recipe: ledger.Recipe
+    spec: ledger.StepSpec
     inputs: Mapping[str, str]
     """Layer to sha256 of the input shards."""
     max_failed_share: float
     """Of the health gate."""
-    extra: Any = None
-    """Whatever else the step needs to know about this shard."""
+    extra: E
+    """What else the step needs to know about this shard."""
+
+    @property
+    def key(self) -> str:
+        """Of the shard to make."""
+        return self.spec.key(self.inputs)
 
     @property
     def output(self) -> str:
         """Path of the shard file to write, relative to the corpus folder."""
-        return ledger.shard_path(self.recipe.layer, self.shard.source, self.shard.name, self.recipe.key(self.inputs))
+        return ledger.shard_path(self.spec.layer, self.shard.source, self.shard.name, self.key)
+
+    def check(self, counts: Mapping[str, int]) -> None:
+        """Raise Unhealthy if too many rows failed."""
+        remedy = "not committed: find the cause, or raise max_failed_share in the spec"
+        check_health(counts, self.max_failed_share, remedy)
 
     def commit(
         self, corpus: Path, written: Written | None, counts: Mapping[str, int], summary: TrainSummary | None = None
@@ -129,14 +167,13 @@ class LayerWork:
         """
         assert written is not None, "commit after the writer is closed"
         try:
-            remedy = "not committed: find the cause, or raise max_failed_share in the spec"
-            check_health(counts, self.max_failed_share, remedy)
+            self.check(counts)
         except Unhealthy:
             (corpus / self.output).unlink()
             raise
         ledger.commit(
             corpus,
-            self.recipe,
+            self.spec,
             source=self.shard.source,
             task=self.shard.task,
             shard=self.shard.name,
@@ -150,8 +187,8 @@ class LayerWork:
 def make_layer(
     build: Build,
     name: str,
-    step: Callable[[], ShardStep[LayerWork]],
-    works: Sequence[LayerWork],
+    step: Callable[[], ShardStep[LayerWork[E]]],
+    works: Sequence[LayerWork[E]],
     *,
     light: bool = False,
 ) -> list[Shard]:
@@ -167,22 +204,23 @@ def make_layer(
     if missing:
         rows = sum(work.shard.rows for work in missing)
         build.run(name, step(), [(work.shard.label, work) for work in missing], light_rows=rows if light else None)
-    shards = []
-    for work in works:
-        manifest = ledger.find(build.corpus, work.output)
-        if manifest is None:
-            raise ShardError(
-                f"{work.output}: reported done by {name} but not there; is the disk shared by all workers?"
-            )
-        if sum(manifest.counts.values()) != work.shard.rows:
-            raise ShardError(
-                f"{work.output}: counts {dict(manifest.counts)} do not add up to {work.shard.rows} rows; "
-                "delete it and build again"
-            )
-        shards.append(work.shard.with_layer(manifest))
+    shards = [work.shard.with_layers(committed(build, name, work)) for work in works]
     if shards:
-        judge_layer(build, name, shards, works[0].recipe.layer)
+        judge_layer(build, name, shards, works[0].spec.layer)
     return shards
+
+
+def committed(build: Build, name: str, work: LayerWork[Any]) -> ShardManifest:
+    """The manifest of a shard that the step `name` has made. Raises ShardError if it is absent or does not add up."""
+    manifest = ledger.find(build.corpus, work.output)
+    if manifest is None:
+        raise ShardError(f"{work.output}: reported done by {name} but not there; is the disk shared by all workers?")
+    if sum(manifest.counts.values()) != work.shard.rows:
+        raise ShardError(
+            f"{work.output}: counts {dict(manifest.counts)} do not add up to {work.shard.rows} rows; "
+            "delete it and build again"
+        )
+    return manifest
 
 
 def judge_layer(build: Build, name: str, shards: Sequence[Shard], layer: str) -> None:

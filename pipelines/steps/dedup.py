@@ -4,33 +4,36 @@ What a row is compared by is a matter of what it says. A picture to generate, or
 A page, a conversation or a text is the whole sample: several conversations about one picture are all wanted, and so
 are two pages that share their pictures and not their text.
 
-One row per group stays: of the oldest generation (so that a refresh never takes back an older row), then the largest
-picture, then the smallest uid. The rule is a total order over rows, so the winners do not depend on sources, shards,
-workers or engine.
+One row per group stays: of the earliest first snapshot (so that a refresh never takes back an older row), then one with
+text before one without, then the largest picture, then the smallest uid. The rule is a total order over rows, so the
+winners do not depend on sources, shards, workers or engine.
 
 Near duplicates are decided as if rows were visited in that order, each kept unless a kept row lies within the Hamming
 radius. Two 64-bit hashes that differ in at most r bits agree in at least one of r + 1 bands of bits, so candidates
-meet in a GroupByKey by band value. What crosses it is about 90 bytes per row, packed by shard: no pixel, no text.
+meet in a GroupByKey by band value. What crosses it is 77 bytes per row, packed by shard: no pixel, no text.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import ledger
+from pipelines.filters import Filter
 from pipelines.shardio import uid_array
-from pipelines.steps.filters import Gate, judge, passes
+from pipelines.steps.judge import fields_of, judge, standing
+from pipelines.steps.signal_table import signal_table
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Task
-from schemas.spec import Dedup, Filters
+from schemas.spec import Dedup
 
 ROWS_PER_PARTITION = 250_000
 """Of one group: what a worker holds in memory at a time (about 25 MB)."""
@@ -38,7 +41,8 @@ ROWS_PER_PARTITION = 250_000
 CANDIDATE = np.dtype(
     [
         ("content", "S32"),
-        ("generation", "<i4"),
+        ("first_snapshot", "<i4"),
+        ("wordless", "u1"),
         ("area", "<i8"),
         ("uid", "S16"),
         ("shard", "<u4"),
@@ -46,7 +50,7 @@ CANDIDATE = np.dtype(
         ("phash", "<u8"),
     ]
 )
-RANK = ("row", "shard", "uid", "area", "generation")
+RANK = ("row", "shard", "uid", "area", "wordless", "first_snapshot")
 """Fields of the order of preference, least significant first, as np.lexsort wants them; area counts downwards."""
 
 LOSER = np.dtype([("shard", "<u4"), ("row", "<u4"), ("to_shard", "<u4"), ("to_row", "<u4"), ("winner", "S16")])
@@ -56,17 +60,17 @@ EDGE = np.dtype([("one", "<u8"), ("other", "<u8")])
 
 @dataclass(frozen=True)
 class DedupWork:
-    """One signals shard among those that are compared."""
+    """One shard among those that are compared."""
 
     index: int
     """Its place in the order of all shards: the last tie-break."""
-    rows: str
-    signals: str
-    """Paths of its layers."""
+    paths: Mapping[str, str]
+    """Of its layers."""
     task: Task
-    generation: int
-    filters: Filters
-    gate: Gate | None
+    first_snapshot: int
+    filters: tuple[Filter, ...]
+    gates: Mapping[str, Any]
+    """What decides over its rows beside duplicates."""
 
 
 @dataclass(frozen=True)
@@ -82,30 +86,35 @@ class Duplicate:
 # ---------------------------------------------------------------------------------------------- on the workers
 
 
+FIELDS = ("image.num_images", "image.width", "image.height", "image.sha256", "phash.hash", "text.chars")
+"""Signals that rows are compared by."""
+
+
 def candidates(corpus: Path, work: DedupWork) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a shard that pass its filters: CANDIDATE[N], and whether each takes part in the near comparison: bool[N].
 
-    Only rows that are compared by exactly one picture do.
+    Only rows that are compared by exactly one picture do, and have a perceptual hash.
     """
-    signals = ledger.open_input(corpus, work.signals)[1].table()
-    messages = ledger.open_input(corpus, work.rows)[1].table(["messages"]).column("messages")
-    ok = np.array(signals.column("outcome").to_pylist(), dtype=object) == Outcome.OK.value
-    keep = ok & passes(judge(signals, work.filters, work.gate))
-    rows = np.flatnonzero(keep)
+    signals = signal_table(corpus, work.paths, {*FIELDS, *fields_of(work.filters)})
+    messages = ledger.open_input(corpus, work.paths["rows"])[1].table(["messages"]).column("messages")
+    ok = np.array(signals.column("image.outcome").to_pylist(), dtype=object) == Outcome.OK.value
+    rows = np.flatnonzero(ok & standing(judge(signals, work.filters, work.gates)))
     picture = by_picture(messages, work.task)[rows]
     signals = signals.take(pa.array(rows))
     found = np.zeros(len(rows), dtype=CANDIDATE)
     uids = uid_array(signals.column("uid"))
-    width = signals.column("width").fill_null(0).to_numpy().astype(np.int64)
-    pictures = np.array(signals.column("content_sha256").to_pylist(), dtype="S32")
+    width = signals.column("image.width").fill_null(0).to_numpy().astype(np.int64)
+    pictures = np.array(signals.column("image.sha256").to_pylist(), dtype="S32")
     found["content"] = np.where(picture, pictures, uids.astype("S32"))
-    found["generation"] = work.generation
-    found["area"] = width * signals.column("height").fill_null(0).to_numpy()
+    found["first_snapshot"] = work.first_snapshot
+    found["wordless"] = signals.column("text.chars").to_numpy() == 0
+    found["area"] = width * signals.column("image.height").fill_null(0).to_numpy()
     found["uid"] = uids
     found["shard"] = work.index
     found["row"] = rows
-    found["phash"] = signals.column("phash").fill_null(0).to_numpy()
-    return found, picture & (signals.column("num_images").to_numpy() == 1)
+    found["phash"] = signals.column("phash.hash").fill_null(0).to_numpy()
+    hashed = signals.column("phash.hash").is_valid().to_numpy()
+    return found, picture & hashed & (signals.column("image.num_images").to_numpy() == 1)
 
 
 def by_picture(messages: pa.ChunkedArray, task: Task) -> np.ndarray:

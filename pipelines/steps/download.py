@@ -23,6 +23,7 @@ from pipelines.reading.local import LocalImages, TooLarge
 from pipelines.reading.refs import root_of
 from pipelines.shardio import ShardReader, ShardWriter
 from pipelines.steps.context import Build, LayerWork, Shard, judge_layer, make_layer
+from schemas.layers import RAW
 from schemas.manifest import ShardManifest
 from schemas.reasons import Outcome
 from schemas.sample import ImageRef
@@ -46,12 +47,12 @@ class DownloadStep:
     def setup(self) -> None:
         """Nothing to load."""
 
-    def run(self, work: LayerWork, advance: Callable[[int], None]) -> None:
+    def run(self, work: LayerWork[str | None], advance: Callable[[int], None]) -> None:
         """Fetch, check and commit one shard; `work.extra` is the path of an earlier attempt to improve on, or None."""
         counts: Counter[str] = Counter()
         output = self.corpus / work.output
         fetcher = make_fetcher(self.limits, self.operations)
-        with contextlib.closing(fetcher), ShardWriter(output, "raw") as writer:
+        with contextlib.closing(fetcher), ShardWriter(output, RAW) as writer:
             for row in self._rows(work, fetcher):
                 writer.write(row)
                 counts[row["outcome"]] += 1
@@ -61,7 +62,7 @@ class DownloadStep:
             return
         work.commit(self.corpus, writer.written, counts)
 
-    def _rows(self, work: LayerWork, fetcher: Fetcher) -> Iterator[dict[str, Any]]:
+    def _rows(self, work: LayerWork[str | None], fetcher: Fetcher) -> Iterator[dict[str, Any]]:
         """The raw rows of a shard. Of an earlier attempt, all but transient failures are kept."""
         _, reader = ledger.open_input(self.corpus, work.shard.path("rows"))
         earlier: Iterable[dict[str, Any] | None] = itertools.repeat(None, reader.rows)
@@ -152,9 +153,9 @@ def _one_by_one(reader: ShardReader) -> Iterator[dict[str, Any]]:
             yield batch.slice(index, 1).to_pylist()[0]
 
 
-def recipe(limits: Limits) -> ledger.Recipe:
+def step_spec(limits: Limits) -> ledger.StepSpec:
     """What raw shards depend on, besides their rows and the world. The download engine is not among it."""
-    return ledger.Recipe("raw", VERSION, limits.model_dump(mode="json"))
+    return ledger.StepSpec("raw", VERSION, limits.model_dump(mode="json", exclude_defaults=True))
 
 
 def latest_attempt(attempts: Sequence[ShardManifest], rows_sha256: str, config: str) -> ShardManifest | None:
@@ -176,11 +177,11 @@ def transient(counts: Mapping[str, int]) -> int:
 
 def download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     """Add the raw layer. With `operations.retry_transient`, rows whose outcome was transient are tried once more."""
-    how = recipe(build.spec.limits)
+    spec = step_spec(build.spec.limits)
     attempts = {source.name: ledger.manifests(build.corpus, "raw", source.name) for source in build.spec.sources}
     heads = {
         shard.path("rows"): latest_attempt(
-            attempts[shard.source].get(shard.name, ()), shard.layers["rows"].sha256, how.config_digest
+            attempts[shard.source].get(shard.name, ()), shard.layers["rows"].sha256, spec.config_digest
         )
         for shard in shards
     }
@@ -190,21 +191,23 @@ def download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
         build.spec.limits,
         build.operations,
     )
-    first = [build.work(shard, how, shard.inputs("rows")) for shard in shards if heads[shard.path("rows")] is None]
+    first: list[LayerWork[str | None]] = [
+        build.work(shard, spec, shard.inputs("rows"), None) for shard in shards if heads[shard.path("rows")] is None
+    ]
     done = {shard.path("rows"): shard for shard in make_layer(build, "download", lambda: step, first)}
     retries = []
     for shard in shards:
         head = heads[shard.path("rows")]
         if head is not None:
-            done[shard.path("rows")] = shard.with_layer(head)
+            done[shard.path("rows")] = shard.with_layers(head)
             if build.operations.retry_transient and transient(head.counts):
                 inputs = {**shard.inputs("rows"), "raw": head.sha256}
-                retries.append(build.work(shard, how, inputs, ledger.path_of(head)))
+                retries.append(build.work(shard, spec, inputs, ledger.path_of(head)))
     build.run("retry", step, [(work.shard.label, work) for work in retries])
     for work in retries:
         # Absent where no row did better: then the earlier attempt stands.
         if (better := ledger.find(build.corpus, work.output)) is not None:
-            done[work.shard.path("rows")] = work.shard.with_layer(better)
+            done[work.shard.path("rows")] = work.shard.with_layers(better)
     found = [done[shard.path("rows")] for shard in shards]
     judge_layer(build, "download", found, "raw")
     return found

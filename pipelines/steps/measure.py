@@ -1,185 +1,210 @@
-"""Measure: everything the thresholds may ask about, once per row (design D2).
+"""Measure: every signal that a shard lacks, in one pass over its raw rows (design D2, D13).
 
-Each image is decoded here for the first time, so a damaged one turns from `ok` to `bad_image`.
+Each picture is decoded once, whoever looks at it, and pictures go on to models in batches. Each signal has shards of
+its own, so one that is new to a corpus is the only one that is measured.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from janus.images import ImageProblem, inspect, load_reduced
+from janus.images import ImageProblem
 from pipelines import ledger
 from pipelines.shardio import ShardWriter
-from pipelines.steps.context import Build, LayerWork, Shard, make_layer
+from pipelines.signals import OF_IMAGES, Model, Row, Signal, Values
+from pipelines.steps.context import Build, LayerWork, Shard, committed, judge_layer
 from pipelines.steps.device import Device, pick_device
-from pipelines.steps.phash import ENOUGH, phash
 from pipelines.steps.prefetch import chunks, ordered_map
-from pipelines.steps.scorer import CaptionScorer, check, fingerprint
-from schemas.layers import SIGNALS
-from schemas.reasons import Outcome
-from schemas.sample import IMAGE_MARK
-from schemas.spec import Limits, Scorer
+from schemas.layers import signal_layer
 
-VERSION = 2
-LANGUAGE_CHARS = 2000
-"""Of a long text, the language is judged by its beginning."""
-
-Signals = dict[str, Any]
+OUTCOME = "image"
+"""The signal that says whether a row's images decode: what is counted are outcomes."""
+MEASURED, NOT_MEASURED = "measured", "not_measured"
+"""What is counted of the others."""
+WITHOUT_MODELS = Device("cpu", 16, 1)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One row's signals, and what the scorer needs if the row is to be scored."""
+class MeasureWork:
+    """One shard, and what is to be measured of it."""
 
-    signals: Signals
-    pixels: Any = None
-    caption: str = ""
+    shard: Shard
+    missing: tuple[LayerWork[Signal], ...]
+    """In an order in which each comes after those it reads."""
+    earlier: Mapping[str, str]
+    """Paths of shards of other signals that these read, by signal."""
+
+
+@dataclass
+class Prepared:
+    """A row on its way to the models."""
+
+    row: Row
+    """Without its images."""
+    earlier: Mapping[str, Values | None]
+    """Values of signals that were measured before."""
+    items: dict[str, Any]
+    """By signal: its values, or what its model takes; None if the row is not measured."""
 
 
 @dataclass
 class MeasureStep:
-    """Makes one signals shard from one raw shard. `work.extra`: whether the source is scored."""
+    """Makes the missing signals of one raw shard."""
 
     corpus: Path
-    limits: Limits
-    scorer: Scorer | None
+    max_pixels: int
     wanted_device: str
-    device: Device | None = None
-    loaded: CaptionScorer | None = None
+    models: dict[str, Model] = field(default_factory=dict)
 
     def setup(self) -> None:
-        """Load the scorer."""
-        if self.scorer is not None:
-            self.device = pick_device(self.wanted_device, cpu_batch=16, cuda_batch=256)
-            self.loaded = CaptionScorer(self.scorer, self.device)
+        """Nothing to load: models are loaded when the first shard wants them, and kept."""
 
-    def run(self, work: LayerWork, advance: Callable[[int], None]) -> None:
+    def run(self, work: MeasureWork, advance: Callable[[int], None]) -> None:
         """Measure and commit one shard."""
-        shard = work.shard
-        _, reader = ledger.open_input(self.corpus, shard.path("raw"))
-        rows = (row for batch in reader.batches() for row in batch.to_pylist())
-        counts: Counter[str] = Counter()
-        with ShardWriter(self.corpus / work.output, "signals") as writer:
-            for signals in self._scored(rows) if work.extra else self._unscored(rows):
-                writer.write(signals)
-                counts[signals["outcome"]] += 1
-                advance(1)
-        work.commit(self.corpus, writer.written, counts)
+        signals = [output.extra for output in work.missing]
+        device = self._device(signals)
+        models = {signal.name: self._model(signal, device) for signal in signals if signal.batched}
+        counts = {signal.name: Counter[str]() for signal in signals}
+        with contextlib.ExitStack() as stack:
+            writers = {
+                output.extra.name: stack.enter_context(ShardWriter(self.corpus / output.output, output.extra.schema))
+                for output in work.missing
+            }
+            prepared = ordered_map(
+                lambda row: _prepare(*row, signals, models),
+                self._rows(work, signals),
+                threads=device.threads,
+                ahead=2 * device.batch,
+            )
+            for chunk in chunks(prepared, device.batch):
+                found = _measure(chunk, signals, models)
+                for index, one in enumerate(chunk):
+                    for name, writer in writers.items():
+                        values = found[name][index]
+                        writer.write({"uid": one.row.uid, **(values or {})})
+                        counts[name][_fate(name, values)] += 1
+                advance(len(chunk))
+            for output in work.missing:
+                output.check(counts[output.extra.name])
+        for output in work.missing:
+            output.commit(self.corpus, writers[output.extra.name].written, counts[output.extra.name])
 
-    def _unscored(self, rows: Iterable[dict[str, Any]]) -> Iterable[Signals]:
-        return (measure_row(row, self.limits).signals for row in rows)
+    def _device(self, signals: Sequence[Signal]) -> Device:
+        if not any(signal.batched for signal in signals):
+            return WITHOUT_MODELS  # and torch is not even imported
+        return pick_device(self.wanted_device, cpu_batch=16, cuda_batch=256)
 
-    def _scored(self, rows: Iterable[dict[str, Any]]) -> Iterable[Signals]:
-        assert self.device is not None
-        assert self.loaded is not None
-        device, loaded = self.device, self.loaded
-        measured = ordered_map(
-            lambda row: measure_row(row, self.limits, loaded), rows, threads=device.threads, ahead=2 * device.batch
-        )
-        for chunk in chunks(measured, device.batch):
-            pairs = [item for item in chunk if item.pixels is not None]
-            scores = iter(loaded.scores([p.pixels for p in pairs], [p.caption for p in pairs]) if pairs else ())
-            for item in chunk:
-                score = None if item.pixels is None else next(scores)
-                yield {**item.signals, "caption_score": score}
+    def _model(self, signal: Signal, device: Device) -> Model:
+        if signal.name not in self.models:
+            self.models[signal.name] = signal.module.Model(signal.options, device)
+        return self.models[signal.name]
+
+    def _rows(self, work: MeasureWork, signals: Sequence[Signal]) -> Iterator[tuple[Row, Mapping[str, Values | None]]]:
+        """The raw rows, each with values that were measured before. Images are read only if somebody looks."""
+        columns = ["uid", "outcome", "messages"]
+        if any(signal.needs & OF_IMAGES for signal in signals):
+            columns.append("images")
+        _, reader = ledger.open_input(self.corpus, work.shard.path("raw"))
+        earlier = {name: self._values(path) for name, path in work.earlier.items()}
+        for batch in reader.batches(columns):
+            for raw in batch.to_pylist():
+                row = Row(work.shard.task, max_pixels=self.max_pixels, **{"images": (), **raw})
+                yield row, {name: next(rows) for name, rows in earlier.items()}
+
+    def _values(self, path: str) -> Iterator[Values | None]:
+        """Rows of a signal's shard, None for those that were not measured."""
+        for batch in ledger.open_input(self.corpus, path)[1].batches():
+            for row in batch.to_pylist():
+                del row["uid"]
+                yield row if any(value is not None for value in row.values()) else None
 
 
-def measure_row(row: dict[str, Any], limits: Limits, scorer: CaptionScorer | None = None) -> Measured:
-    """All signals of a raw row but the score; with `scorer`, also what it needs."""
-    texts = [message["text"] for message in row["messages"]]
-    signals: Signals = {name: None for name in SIGNALS.names}
-    signals |= {"uid": row["uid"], "outcome": row["outcome"], "num_images": len(row["images"])}
-    signals |= text_signals(texts)
-    if row["outcome"] != Outcome.OK:
-        return Measured(signals)
-    if not row["images"]:
-        return Measured(signals | {"content_sha256": hashlib.sha256("\n".join(texts).encode()).digest()})
-    pixels = None
-    at_least = ENOUGH if scorer is None else max(ENOUGH, 2 * scorer.side)
-    mode: Literal["RGB", "L"] = "L" if scorer is None else "RGB"
-    caption = next((message["text"] for message in row["messages"] if message["role"] == "caption"), None)
+def _prepare(
+    row: Row, earlier: Mapping[str, Values | None], signals: Sequence[Signal], models: Mapping[str, Model]
+) -> Prepared:
+    """Everything that needs the row's images, which end here."""
+    items = {signal.name: _item(signal, row, models) for signal in signals if not signal.reads}
+    return Prepared(Row(row.task, row.uid, row.outcome, row.messages, (), row.max_pixels), earlier, items)
+
+
+def _item(signal: Signal, row: Row, models: Mapping[str, Model]) -> Any:
+    """Values of a row, or what the signal's model takes of it; None if it is not to be measured."""
+    if not all(row.has(need) for need in signal.needs):
+        return None
     try:
-        facts = inspect(row["images"][0]["bytes"], max_pixels=limits.max_pixels)
-        for index, image in enumerate(row["images"]):
-            picture = load_reduced(image["bytes"], max_pixels=limits.max_pixels, at_least=at_least, mode=mode)
-            if index == 0:
-                signals["phash"] = phash(picture)
-                if scorer is not None and caption is not None:
-                    pixels = scorer.preprocess(picture)
-    except ImageProblem as problem:
-        return Measured(signals | {"outcome": problem.outcome.value, "phash": None})
-    signals |= {
-        "width": facts.width,
-        "height": facts.height,
-        "format": facts.format,
-        "mode": facts.mode,
-        "orientation": facts.orientation,
-        "frames": facts.frames,
-        "num_bytes": sum(len(image["bytes"]) for image in row["images"]),
-        "content_sha256": content_sha256([image["sha256"] for image in row["images"]]),
-    }
-    return Measured(signals, pixels, caption or "")
+        return models[signal.name].prepare(row) if signal.batched else signal.measure(row)
+    except ImageProblem:
+        return None
 
 
-def content_sha256(images: Sequence[bytes]) -> bytes:
-    """Identity of a row's images: the hash of the one image, or of the hashes of several in their order."""
-    return images[0] if len(images) == 1 else hashlib.sha256(b"".join(images)).digest()
+def _measure(
+    chunk: Sequence[Prepared], signals: Sequence[Signal], models: Mapping[str, Model]
+) -> dict[str, list[Values | None]]:
+    """Values by signal, in the order of the rows."""
+    found: dict[str, list[Values | None]] = {}
+    for signal in signals:
+        for index, one in enumerate(chunk if signal.reads else ()):
+            read = {name: found[name][index] if name in found else one.earlier[name] for name in signal.reads}
+            one.row.signals = {name: values for name, values in read.items() if values is not None}
+            complete = len(one.row.signals) == len(read)
+            one.items[signal.name] = _item(signal, one.row, models) if complete else None
+        items = [one.items[signal.name] for one in chunk]
+        found[signal.name] = _through(models[signal.name], signal, items) if signal.batched else items
+    return found
 
 
-def text_signals(texts: Sequence[str]) -> Signals:
-    """Language, and length in characters and words, of all text of a row without its image marks."""
-    text = " ".join(" ".join(texts).replace(IMAGE_MARK, " ").split())
-    language, score = _classify(text[:LANGUAGE_CHARS]) if text else (None, None)
-    return {
-        "language": language,
-        "language_score": score,
-        "caption_chars": len(text),
-        "caption_words": len(text.split()),
-    }
+def _through(model: Model, signal: Signal, items: Sequence[Any]) -> list[Values | None]:
+    """The values of prepared rows, None where a row is None."""
+    batch = [item for item in items if item is not None]
+    measured = list(model.measure(batch)) if batch else []
+    if len(measured) != len(batch):
+        raise RuntimeError(f"signal {signal.name}: its model gave {len(measured)} values for {len(batch)} rows")
+    values = iter(measured)
+    return [None if item is None else next(values) for item in items]
 
 
-def _classify(text: str) -> tuple[str, float]:
-    """ISO 639-1 code and probability, rounded to four decimals."""
-    language, score = _identifier().classify(text)
-    return language, round(float(score), 4)
-
-
-@functools.cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
-def recipe(limits: Limits, scorer: Scorer | None) -> ledger.Recipe:
-    """What signals depend on, besides the raw shard. `scorer` is None for a source that is not scored."""
-    config = {"max_pixels": limits.max_pixels, "py3langid": version("py3langid")}
-    return ledger.Recipe("signals", VERSION, config, {} if scorer is None else {"scorer": fingerprint(scorer)})
+def _fate(name: str, values: Values | None) -> str:
+    """What a row is counted under in the manifest of a signal's shard: its outcome, or whether it was measured."""
+    if name == OUTCOME:
+        assert values is not None
+        return str(values["outcome"])
+    measured = values is not None and any(value is not None for value in values.values())
+    return MEASURED if measured else NOT_MEASURED
 
 
 def measure(build: Build, shards: Sequence[Shard]) -> list[Shard]:
-    """Add the signals layer."""
-    scorer = build.spec.models.scorer
-    if scorer is not None:
-        check(scorer)
-    scored = {
-        source.name: scorer is not None and source.score and source.task != "text" for source in build.spec.sources
-    }
-    with_score, without = recipe(build.spec.limits, scorer), recipe(build.spec.limits, None)
-    works = [
-        build.work(shard, with_score if scored[shard.source] else without, shard.inputs("raw"), scored[shard.source])
-        for shard in shards
+    """Add the signals, a layer each."""
+    works = [_works(build, shard) for shard in shards]
+    passes = [(shard.label, _pass(build, shard, outputs)) for shard, outputs in zip(shards, works, strict=True)]
+    todo = [(label, work) for label, work in passes if work.missing]
+    if todo:
+        build.run("measure", MeasureStep(build.corpus, build.spec.limits.max_pixels, build.operations.device), todo)
+    measured = [
+        shard.with_layers(*(committed(build, "measure", work) for work in outputs))
+        for shard, outputs in zip(shards, works, strict=True)
     ]
+    judge_layer(build, "measure", measured, signal_layer(OUTCOME))
+    return measured
 
-    def step() -> MeasureStep:
-        needed = scorer if any(scored.values()) else None
-        return MeasureStep(build.corpus, build.spec.limits, needed, build.operations.device)
 
-    return make_layer(build, "measure", step, works)
+def _works(build: Build, shard: Shard) -> list[LayerWork[Signal]]:
+    """Every signal that a shard is to have."""
+    works: dict[str, LayerWork[Signal]] = {}
+    for signal in build.selections[shard.source].signals:
+        inputs = shard.inputs("raw") | {signal_layer(name): works[name].key for name in signal.reads}
+        works[signal.name] = build.work(shard, build.signal_specs[signal.name], inputs, signal)
+    return list(works.values())
+
+
+def _pass(build: Build, shard: Shard, works: Sequence[LayerWork[Signal]]) -> MeasureWork:
+    """What of it there is not yet."""
+    missing = [work for work in works if ledger.find(build.corpus, work.output) is None]
+    read = {name for work in missing for name in work.extra.reads} - {work.extra.name for work in missing}
+    return MeasureWork(
+        shard, tuple(missing), {work.extra.name: work.output for work in works if work.extra.name in read}
+    )

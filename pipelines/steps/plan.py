@@ -31,10 +31,10 @@ VERSION = 1
 SHARD_DIGITS = 16
 
 
-def recipe(source: Source, shard_rows: int) -> ledger.Recipe:
+def step_spec(source: Source, shard_rows: int) -> ledger.StepSpec:
     """What the rows of a source depend on, besides its content. Its path is not among it: data may move."""
     config = source.model_dump(mode="json", include={"format", "options", "task", "limit", "licence"})
-    return ledger.Recipe("rows", VERSION, {**config, "shard_rows": shard_rows})
+    return ledger.StepSpec("rows", VERSION, {**config, "shard_rows": shard_rows})
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class PlannedShard:
 
     source: Source
     rows: list[dict[str, Any]]
-    recipe: ledger.Recipe
+    spec: ledger.StepSpec
     name: str
     inputs: dict[str, str]
 
     @property
     def path(self) -> str:
         """Of the shard file, relative to the corpus folder."""
-        return ledger.shard_path("rows", self.source.name, self.name, self.recipe.key(self.inputs))
+        return ledger.shard_path("rows", self.source.name, self.name, self.spec.key(self.inputs))
 
     def commit(self, corpus: Path) -> None:
         """Write and commit the shard, unless it is there and whole: its name says so, its hash has to agree."""
@@ -76,12 +76,12 @@ class PlannedShard:
             return
         ledger.commit(
             corpus,
-            self.recipe,
+            self.spec,
             source=self.source.name,
             task=self.source.task,
             shard=self.name,
             inputs=self.inputs,
-            written=write_table(corpus / self.path, "rows", pa.Table.from_pylist(self.rows, schema=ROWS)),
+            written=write_table(corpus / self.path, ROWS, pa.Table.from_pylist(self.rows, schema=ROWS)),
             counts={"rows": len(self.rows)},
         )
 
@@ -92,7 +92,7 @@ def planned_shard(source: Source, shard_rows: int, samples: Iterable[Sample], ta
     rows.sort(key=lambda row: (row["uid"], row["key"]))
     uids = [row["uid"].hex() for row in rows]
     inputs = {"source": digest([_sortable(row) for row in rows])}
-    shard = PlannedShard(source, rows, recipe(source, shard_rows), digest(uids)[:SHARD_DIGITS], inputs)
+    shard = PlannedShard(source, rows, step_spec(source, shard_rows), digest(uids)[:SHARD_DIGITS], inputs)
     repeat = 0
     while shard.path in taken:
         # The same rows once more in one source: count them again instead of losing them.
@@ -131,7 +131,7 @@ class PlanStep:
         """Uids of the known shards made with today's settings, by path, and the known shards that cannot be read."""
         uids: dict[str, np.ndarray] = {}
         damaged = []
-        config = recipe(work.source, self.shard_rows).config_digest
+        config = step_spec(work.source, self.shard_rows).config_digest
         for shard in work.known:
             try:
                 manifest, reader = ledger.open_input(self.corpus, shard.path)
@@ -205,18 +205,18 @@ def plan(build: Build) -> list[Shard]:
     A source whose settings changed is planned anew; shards that come out the same are found again by their content.
     """
     known: dict[str, list[Known]] = {source.name: [] for source in build.spec.sources}
-    generations: dict[str, int] = {}
+    first_snapshots: dict[str, int] = {}
     for entry in build.parent.shards if build.parent else ():
         if entry.source in known:
             known[entry.source].append(Known(entry.upstream["rows"], entry.upstream["raw"]))
-            generations[entry.upstream["rows"]] = entry.generation
+            first_snapshots[entry.upstream["rows"]] = entry.first_snapshot
     works = [(source.name, PlanWork(source, tuple(known[source.name]))) for source in build.spec.sources]
     found = build.run("plan", PlanStep(build.corpus, build.spec.shard_rows), works)
     manifests = [ledger.load_manifest(build.corpus, path) for paths in found for path in paths]
-    shards = [_shard(manifest, generations.get(ledger.path_of(manifest), build.number)) for manifest in manifests]
+    shards = [_shard(manifest, first_snapshots.get(ledger.path_of(manifest), build.number)) for manifest in manifests]
     # The order in which sources are listed, or finish, leaves no trace.
-    return sorted(shards, key=lambda shard: (shard.source, shard.generation, shard.path("rows")))
+    return sorted(shards, key=lambda shard: (shard.source, shard.first_snapshot, shard.path("rows")))
 
 
-def _shard(manifest: ShardManifest, generation: int) -> Shard:
-    return Shard(manifest.source, manifest.task, manifest.shard, generation, {"rows": manifest})
+def _shard(manifest: ShardManifest, first_snapshot: int) -> Shard:
+    return Shard(manifest.source, manifest.task, manifest.shard, first_snapshot, {"rows": manifest})

@@ -15,21 +15,27 @@ from schemas.digest import canonical_json, digest
 from schemas.files import write_file
 from schemas.manifest import Snapshot, SnapshotShard, TrainSummary
 from schemas.reasons import Drop
-from schemas.spec import CorpusSpec
-
-UPSTREAM = ("rows", "raw", "signals", "decision")
 
 
 class FunnelError(ValueError):
     """Rows in are not kept + dropped + failed: a bug or a tampered corpus, never to be published."""
 
 
-def spec_digest(spec: CorpusSpec) -> str:
-    """Digest of what a spec asks for: neither the order of its sources nor where data and models lie."""
-    content = spec.model_dump(mode="json", exclude={"models"})
-    for source in content["sources"]:
-        del source["path"]
+def spec_digest(build: Build) -> str:
+    """Digest of what a spec asks for: neither the order of its sources, nor where data and models lie, nor what it says
+    of itself. Only settings that differ from their defaults enter."""
+    content = build.spec.model_dump(mode="json", exclude={"models", "description", "signals"}, exclude_defaults=True)
+    for source, described in zip(build.spec.sources, content["sources"], strict=True):
+        del described["path"]
+        selection = build.selections[source.name]
+        described["filters"] = [filter.key for filter in selection.filters]
+        described["signals"] = {
+            signal.name: [spec.config_digest, dict(spec.fingerprints)]
+            for signal in selection.signals
+            for spec in [build.signal_specs[signal.name]]
+        }
     content["sources"].sort(key=lambda source: source["name"])
+    content.pop("filters", None)
     return digest(content)
 
 
@@ -75,9 +81,9 @@ def make_snapshot(build: Build, shards: Sequence[Shard]) -> Snapshot:
                 bytes=train.bytes,
                 source=shard.source,
                 task=shard.task,
-                role=build.source(shard.source).role,
-                upstream={layer: shard.path(layer) for layer in UPSTREAM},
-                generation=shard.generation,
+                group=build.source(shard.source).group,
+                upstream={layer: path for layer, path in shard.paths.items() if layer != "train"},
+                first_snapshot=shard.first_snapshot,
             )
         )
     return Snapshot(
@@ -85,7 +91,7 @@ def make_snapshot(build: Build, shards: Sequence[Shard]) -> Snapshot:
         stage=build.spec.stage,
         number=build.number,
         parent=build.parent.name if build.parent else None,
-        spec=spec_digest(build.spec),
+        spec=spec_digest(build),
         fingerprints=build.fingerprints,
         shards=tuple(entries),
         funnel=counts,

@@ -23,6 +23,7 @@ from pipelines.steps.context import Build, LayerWork, Shard, make_layer
 from pipelines.steps.device import Device, pick_device, reproducible
 from pipelines.steps.prefetch import chunks, ordered_map
 from pipelines.steps.summary import summarise
+from schemas.layers import TRAIN
 from schemas.manifest import Fingerprints, ShardManifest
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Message, Task
@@ -97,7 +98,7 @@ class TokenizeStep:
 
             self.vq = load_vq(self.model, device=self.device.name, dtype=torch.float32)
 
-    def run(self, work: LayerWork, advance: Callable[[int], None]) -> None:
+    def run(self, work: LayerWork[TokenizeWork], advance: Callable[[int], None]) -> None:
         """Tokenize and commit one shard."""
         assert self.device is not None
         shard = work.shard
@@ -118,7 +119,7 @@ class TokenizeStep:
         )
         uids: list[bytes] = []
         lengths: list[int] = []
-        with ShardWriter(self.corpus / work.output, "train") as writer:
+        with ShardWriter(self.corpus / work.output, TRAIN) as writer:
             for item in self._with_codes(prepared):
                 counts[item.reason.value] += 1
                 if item.row is not None:
@@ -222,21 +223,21 @@ class TokenizeStep:
         return codes
 
 
-def recipe(source: Source, limits: Limits, settings: Tokenize, fingerprints: Fingerprints) -> ledger.Recipe:
+def step_spec(source: Source, limits: Limits, settings: Tokenize, fingerprints: Fingerprints) -> ledger.StepSpec:
     """What a train shard depends on, besides raw bytes and decisions."""
     config = {
         "template": source.template,
         "task": source.task,
-        "max_pixels": limits.max_pixels,
-        **settings.model_dump(mode="json"),
+        **limits.model_dump(mode="json", include={"max_pixels"}, exclude_defaults=True),
+        **settings.model_dump(mode="json", exclude_defaults=True),
     }
     prints = {name: str(value) for name, value in fingerprints.model_dump().items()}
-    return ledger.Recipe("train", VERSION, config, prints)
+    return ledger.StepSpec("train", VERSION, config, prints)
 
 
-def reusable(manifests: Sequence[ShardManifest], how: ledger.Recipe, raw: str) -> tuple[str, ...]:
+def reusable(manifests: Sequence[ShardManifest], spec: ledger.StepSpec, raw: str) -> tuple[str, ...]:
     """Paths of those train shards whose rows would come out the same again."""
-    same = (how.config_digest, how.fingerprints, raw)
+    same = (spec.config_digest, spec.fingerprints, raw)
     found = (m for m in manifests if (m.config, m.fingerprints, m.inputs["raw"]) == same)
     return tuple(ledger.path_of(manifest) for manifest in found)
 
@@ -248,7 +249,7 @@ def tokenize(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     works = []
     for shard in shards:
         source = build.source(shard.source)
-        how = recipe(source, spec.limits, spec.tokenize, build.fingerprints)
+        how = step_spec(source, spec.limits, spec.tokenize, build.fingerprints)
         earlier = reusable(made[source.name].get(shard.name, ()), how, shard.layers["raw"].sha256)
         extra = TokenizeWork(source.template, earlier)
         works.append(build.work(shard, how, shard.inputs("raw", "decision"), extra))

@@ -142,9 +142,9 @@ def corpus_of(
                     bytes=(corpus / path).stat().st_size,
                     source=name,
                     task=task,
-                    role=group,
+                    group=group,
                     upstream={},
-                    generation=1,
+                    first_snapshot=1,
                 )
             )
     snapshot = Snapshot(

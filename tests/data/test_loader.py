@@ -132,7 +132,7 @@ def test_all_ranks_have_equal_shapes_even_without_documents(corpus) -> None:
 
 def test_generation_is_imagenet_first_then_all_else(corpus) -> None:
     folder, snapshot = corpus
-    imagenet = {uid for shard in snapshot.shards if shard.role == "imagenet" for uid in _uids(folder / shard.path)}
+    imagenet = {uid for shard in snapshot.shards if shard.group == "imagenet" for uid in _uids(folder / shard.path)}
     for number, step in enumerate(Loader(*corpus, data=DATA, tokens=TOKENS, steps=STEPS)):
         drawn = [
             uid for batch in step for uid, task in zip(batch.uids, batch.tasks, strict=True) if task == "generation"

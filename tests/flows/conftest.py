@@ -52,7 +52,7 @@ name = "photos"
 format = "image_folder"
 path = "{{photos}}"
 task = "generation"
-filters = {{ min_side = 20 }}
+filters = {{ size.min_side = 20 }}
 """
 
 

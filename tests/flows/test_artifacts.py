@@ -53,7 +53,7 @@ def test_the_sample_sheet_shows_kept_pictures_only(tiny_janus: Path, tmp_path: P
     lines.append(json.dumps({"image": "twin2.jpg", "caption": "The same picture once more, with another caption."}))
     picture("short", 96, 96).save(folder / "short.jpg", quality=90)
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
-    source = folder_source(folder, filters={"min_words": 2})
+    source = folder_source(folder, filters={"caption_length": {"min_words": 2}})
     wanted: CorpusSpec = make_spec(tiny_janus, [source], dedup={"near_radius": None}, tokenize={"max_length": 200})
     snapshot = build(wanted, tmp_path / "corpus", Operations())
     lost = {"duplicate_exact": 1, "caption_length": 1, "too_long": 1}

@@ -100,7 +100,7 @@ def test_refresh_processes_new_rows_only_and_keeps_the_newest_snapshots(
     assert (newest.number, newest.parent, newest.name) == (3, names[0], names[1])
     assert newest.funnel["photos"]["kept"] == 12
     assert {shard.path for shard in old.shards} < {shard.path for shard in newest.shards}
-    assert [shard.rows for shard in newest.shards if shard.generation == 3] == [1]
+    assert [shard.rows for shard in newest.shards if shard.first_snapshot == 3] == [1]
     kept = sorted(path.stem for path in (corpus / "snapshots").glob("*.json"))
     assert kept == sorted(names)
     assert first not in kept

@@ -75,4 +75,4 @@ def test_an_imagenet_folder_becomes_a_corpus(shared_data: Path, toy: Path, tmp_p
     snapshot = load_snapshot(tmp_path / "runs" / "corpora" / "imagenet-folder")
     assert snapshot.funnel["imagenet"] == {"rows": len(names), "kept": len(names)}
     assert f"{len(names)} of {len(names)} rows kept" in said
-    assert [(shard.task, shard.role) for shard in snapshot.shards] == [("generation", "imagenet")]
+    assert [(shard.task, shard.group) for shard in snapshot.shards] == [("generation", "imagenet")]

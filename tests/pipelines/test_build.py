@@ -13,6 +13,7 @@ import pytest
 from pipelines import ledger
 from pipelines.build import STEPS, build, finish, opened
 from pipelines.engine import Progress
+from pipelines.selection import ALWAYS
 from pipelines.steps.collect_garbage import collect_garbage
 from schemas.digest import canonical_json
 from schemas.layers import LAYERS
@@ -21,6 +22,9 @@ from schemas.reasons import Drop, Outcome
 from schemas.sample import TASKS
 from schemas.spec import CorpusSpec, Operations
 from tests.pipelines.world import contents, folder_source, image_folder, picture, spec
+
+MEASURED = [f"signals/{name}" for name in ALWAYS]
+ALL_LAYERS = ["rows", "raw", *MEASURED, "decision", "train"]
 
 
 def world(root: Path) -> list[dict[str, Any]]:
@@ -40,7 +44,7 @@ def world(root: Path) -> list[dict[str, Any]]:
     (root / "text").mkdir()
     (root / "text/pages.jsonl").write_text("\n".join(texts) + "\n")
     return [
-        folder_source(root / "photos", filters={"min_side": 20}, role="imagenet"),
+        folder_source(root / "photos", filters={"size": {"min_side": 20}}, group="imagenet"),
         folder_source(root / "more", "more", licence="CC0-1.0"),
         folder_source(root / "dense", "dense", "understanding", template="describe"),
         {"name": "text", "format": "text", "path": str(root / "text"), "task": "text"},
@@ -76,7 +80,7 @@ def test_the_funnel_adds_up_and_names_every_fate(corpus: Path) -> None:
         "photos": {
             "rows": 26,
             Drop.KEPT: 15,
-            Drop.TOO_SMALL: 1,
+            "too_small": 1,
             Drop.DUPLICATE_EXACT: 6,  # the copy of picture 3, and pictures 15 to 19, which `more` has too
             Drop.DUPLICATE_NEAR: 1,  # picture 4, of which `near` is a larger version
             Outcome.BAD_IMAGE: 1,
@@ -95,7 +99,9 @@ def test_rows_in_are_rows_out_at_every_step(corpus: Path) -> None:
     snapshot = load_snapshot(corpus)
     uids = {layer: Counter(row["uid"] for row in rows_of(corpus, snapshot, layer)) for layer in LAYERS}
     assert uids["rows"].total() == 61
-    assert uids["rows"] == uids["raw"] == uids["signals"] == uids["decision"]
+    assert uids["rows"] == uids["raw"] == uids["decision"]
+    for signal in ("signals/image", "signals/text"):
+        assert uids["rows"] == Counter(row["uid"] for row in rows_of(corpus, snapshot, signal))
     kept = Counter(r["uid"] for r in rows_of(corpus, snapshot, "decision") if r["outcome"] == "ok" and not r["reason"])
     assert uids["train"] == kept
     for entry in snapshot.shards:
@@ -158,8 +164,8 @@ def test_snapshot_says_what_is_in_it(corpus: Path) -> None:
         for bound, count in snapshot.length_histogram[task].items():
             assert count == sum(int(bound) // 2 < length <= int(bound) for length in lengths)
     assert snapshot.licences == {"": 38, "CC0-1.0": 11}
-    assert {entry.role for entry in snapshot.shards if entry.source == "photos"} == {"imagenet"}
-    assert {entry.generation for entry in snapshot.shards} == {1}
+    assert {entry.group for entry in snapshot.shards if entry.source == "photos"} == {"imagenet"}
+    assert {entry.first_snapshot for entry in snapshot.shards} == {1}
 
 
 def test_duplicates_name_their_winner(corpus: Path) -> None:
@@ -195,7 +201,11 @@ def test_lost_shards_are_made_again_with_the_same_bytes(
     corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(corpus, tmp_path / "c"))
-    victims = [sorted((copy / layer / "photos").glob("*.arrow"))[index] for index, layer in enumerate(list(LAYERS)[1:])]
+    victims = [
+        shards[index % len(shards)]
+        for index, layer in enumerate(ALL_LAYERS[1:])
+        for shards in [sorted((copy / layer / "photos").glob("*.arrow"))]
+    ]
     for victim in victims:
         victim.unlink()
     build(spec(model, sources), copy, Operations())
@@ -253,28 +263,29 @@ def made(before: dict[str, str], after: dict[str, str]) -> Counter[str]:
     assert {path: sha for path, sha in after.items() if path in before and path != "LATEST"} == {
         path: sha for path, sha in before.items() if path != "LATEST"
     }
-    return Counter(path.split("/")[0] for path in after if path not in before and path.endswith(".arrow"))
+    new = [path for path in after if path not in before and path.endswith(".arrow")]
+    return Counter("/".join(path.split("/")[:-2]) for path in new)
 
 
 def test_a_changed_threshold_rewrites_only_decision_and_later(
     corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(corpus, tmp_path / "c"))
-    stricter = [sources[0] | {"filters": {"min_side": 20, "min_words": 5}}, *sources[1:]]
+    stricter = [sources[0] | {"filters": {"size": {"min_side": 20}, "caption_length": {"min_words": 5}}}, *sources[1:]]
     snapshot = build(spec(model, stricter), copy, Operations())
     new = made(contents(corpus), contents(copy))
     photos = sum(entry.source == "photos" for entry in snapshot.shards)
     assert set(new) == {"decision", "train"}
     assert new["decision"] == photos, "only the source whose threshold changed"
     assert (snapshot.number, snapshot.parent) == (2, load_snapshot(corpus).name)
-    assert snapshot.funnel["photos"][Drop.CAPTION_LENGTH] > 0
+    assert snapshot.funnel["photos"]["caption_length"] > 0
     assert load_snapshot(copy, snapshot.parent) == load_snapshot(corpus), "the older snapshot stays whole"
 
 
 @pytest.mark.parametrize(
     ("change", "layers"),
     [
-        ({"limits": {"max_pixels": 2500}}, {"raw", "signals", "decision", "train"}),
+        ({"limits": {"max_pixels": 2500}}, {"raw", *MEASURED, "decision", "train"}),
         ({"limits": {"user_agent": "other"}}, {"raw"}),
         ({"tokenize": {"pixels": "raw"}}, {"train"}),
         ({"tokenize": {"max_length": 60}}, {"train"}),
@@ -315,8 +326,7 @@ def test_the_steps_can_be_called_one_by_one(
             shards = step(context, shards)
             layers.append(list(shards[0].layers))
         snapshot = finish(context, shards)
-    names = list(LAYERS)
-    assert layers == [names[: index + 1] for index in range(5)]
+    assert layers == [ALL_LAYERS[:count] for count in (1, 2, 5, 6, 7)]
     assert snapshot == load_snapshot(corpus)
 
 
@@ -340,10 +350,10 @@ def check_refresh(root: Path, model: Path, old: int, new: int, shard_rows: int) 
     for step in ("plan", "download", "measure", "decide", "tokenize"):
         assert seen[step].rows == new - (step == "tokenize"), step
     shards = -(-new // shard_rows)
-    assert made(before, contents(corpus)) == dict.fromkeys(LAYERS, shards)
+    assert made(before, contents(corpus)) == dict.fromkeys(ALL_LAYERS, shards)
     assert second.funnel["photos"] == {"rows": old + new, Drop.KEPT: old + new - 1, Drop.DUPLICATE_EXACT: 1}
-    assert [entry for entry in second.shards if entry.generation == 1] == list(first.shards)
-    assert [entry.generation for entry in second.shards if entry not in first.shards] == [2] * shards
+    assert [entry for entry in second.shards if entry.first_snapshot == 1] == list(first.shards)
+    assert [entry.first_snapshot for entry in second.shards if entry not in first.shards] == [2] * shards
     assert (second.number, second.parent) == (2, first.name)
     assert load_snapshot(corpus, first.name) == first
     assert build(settings, corpus, Operations()) == second, "nothing new, no new snapshot"
@@ -365,7 +375,7 @@ def test_keep_last_deletes_what_no_kept_snapshot_needs(model: Path, tmp_path: Pa
     corpus = tmp_path / "c"
 
     def settings(words: int) -> CorpusSpec:
-        return spec(model, [folder_source(photos)], filters={"min_words": words})
+        return spec(model, [folder_source(photos)], filters={"caption_length": {"min_words": words}})
 
     first = build(settings(0), corpus, Operations())
     second = build(settings(99), corpus, Operations())
@@ -374,7 +384,7 @@ def test_keep_last_deletes_what_no_kept_snapshot_needs(model: Path, tmp_path: Pa
     assert [path.stem for path in sorted((corpus / "snapshots").iterdir())] == [second.name, third.name]
     assert verify(corpus).differences == ()
     used = {path for s in (second, third) for e in s.shards for path in (e.path, *e.upstream.values())}
-    on_disk = {path.relative_to(corpus).as_posix() for path in corpus.glob("*/*/*.arrow")}
+    on_disk = {path.relative_to(corpus).as_posix() for path in corpus.rglob("*.arrow")}
     assert on_disk == used
     assert {entry.path for entry in first.shards}.isdisjoint(on_disk)
     assert {entry.upstream["raw"] for entry in first.shards} <= on_disk, "shared with the later ones"
@@ -407,7 +417,7 @@ def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp
     lines = [f'{{"text": "Document {n}{" is about many colours" if n >= 8 else ""}."}}' for n in range(16)]
     (tmp_path / "text/pages.jsonl").write_text("\n".join(lines) + "\n")
     source = {"name": "text", "format": "text", "path": str(tmp_path / "text"), "task": "text"}
-    snapshot = build(spec(model, [source], filters={"min_words": 3}), tmp_path / "c", Operations())
+    snapshot = build(spec(model, [source], filters={"caption_length": {"min_words": 3}}), tmp_path / "c", Operations())
     assert sorted(entry.rows for entry in snapshot.shards) == [0, 8]
     assert verify(tmp_path / "c").differences == ()
     processor = load_processor(model)
@@ -424,7 +434,7 @@ def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"filters": {"min_score": 0.2}}, "need models.scorer"),
+        ({"filters": {"caption_score": {"min": 0.2}}}, "filter caption_score reads caption_score.cosine: signals.capt"),
         ({"models": {"janus": "/no/such/model"}}, "/no/such/model"),
     ],
 )
@@ -450,7 +460,7 @@ def test_a_loosened_threshold_encodes_only_the_rows_that_come_in(
 
     monkeypatch.setattr(TokenizeStep, "_prepare", counting)
     # "... the number 7." is a character shorter than "... the number 17."
-    strict = spec(model, [folder_source(photos)], filters={"min_chars": 50})
+    strict = spec(model, [folder_source(photos)], filters={"caption_length": {"min_chars": 50}})
     loose = spec(model, [folder_source(photos)])
     build(strict, tmp_path / "c", Operations())
     assert len(prepared) == 14

@@ -36,7 +36,8 @@ def crowd(seed: int, count: int = 300) -> np.ndarray:
         rows[index]["content"] = bytes([1, *int(other).to_bytes(4, "big")]) if not copy else rows[other]["content"]
         if copy:
             rows[index]["phash"] = rows[other]["phash"]
-        rows[index]["generation"] = random.integers(1, 3)
+        rows[index]["first_snapshot"] = random.integers(1, 3)
+        rows[index]["wordless"] = random.random() < 0.3
         rows[index]["area"] = random.integers(1, 4) * 100
         rows[index]["uid"] = random.bytes(15) + b"u"
         rows[index]["shard"], rows[index]["row"] = index % 5, index // 5
@@ -47,7 +48,7 @@ def by_brute_force(rows: np.ndarray, radius: int | None, exact: bool = True) -> 
     """(shard, row) to (reason, winner's uid)."""
 
     def preference(row: Any) -> Any:
-        return (row["generation"], -row["area"], row["uid"], row["shard"], row["row"])
+        return (row["first_snapshot"], bool(row["wordless"]), -row["area"], row["uid"], row["shard"], row["row"])
 
     lost: dict[tuple[int, int], tuple[str, str]] = {}
     ordered = sorted(rows, key=preference)
@@ -93,7 +94,7 @@ def test_equals_brute_force(radius: int, partitions: int) -> None:
 def test_a_winner_is_kept() -> None:
     rows = crowd(0, 3)
     kept, near, copy = rows
-    rows["generation"], rows["area"] = 1, [300, 200, 100]
+    rows["first_snapshot"], rows["wordless"], rows["area"] = 1, 0, [300, 200, 100]
     kept["phash"], near["phash"], copy["phash"] = 0b0000, 0b0001, 0b0001
     kept["content"], near["content"], copy["content"] = b"one", b"other", b"other"
     uid = kept["uid"].hex()
@@ -131,6 +132,20 @@ def test_what_a_row_is_compared_by(roles: list[str], task: Task, expected: bool)
     assert found[[1, 3]].tolist() == [expected, expected]
 
 
+def test_a_row_without_words_never_wins_over_one_with() -> None:
+    rows = crowd(0, 4)
+    rows["first_snapshot"], rows["wordless"], rows["area"] = 1, [1, 0, 1, 0], [900, 100, 800, 50]
+    rows["content"], rows["phash"] = [b"one", b"one", b"two", b"three"], [0, 0, 0b11, 0b01]
+    lost = by_groups(rows, Dedup(near_radius=1), 1)
+    captioned = rows[1]["uid"].hex()
+    assert lost[0, 0] == (Drop.DUPLICATE_EXACT, captioned)
+    assert lost[3, 0] == (Drop.DUPLICATE_NEAR, captioned)
+    assert (1, 0) not in lost
+    assert lost == by_brute_force(rows, 1)
+    rows["first_snapshot"] = [1, 2, 2, 2]
+    assert by_groups(rows, Dedup(near_radius=1), 1)[1, 0][1] == rows[0]["uid"].hex(), "a refresh takes nothing back"
+
+
 def test_either_kind_can_be_off() -> None:
     rows = crowd(1)
     assert by_groups(rows, Dedup(near_radius=None), 2) == by_brute_force(rows, None)
@@ -139,8 +154,8 @@ def test_either_kind_can_be_off() -> None:
 
 def test_a_refresh_takes_nothing_back() -> None:
     rows = crowd(2)
-    rows["generation"] = 1 + (np.arange(len(rows)) >= 200)
-    old = rows[rows["generation"] == 1]
+    rows["first_snapshot"] = 1 + (np.arange(len(rows)) >= 200)
+    old = rows[rows["first_snapshot"] == 1]
     before, after = by_groups(old, Dedup(), 1), by_groups(rows, Dedup(), 1)
     places = {(int(row["shard"]), int(row["row"])) for row in old}
     assert before == {place: verdict for place, verdict in after.items() if place in places}
@@ -234,3 +249,30 @@ def test_a_picture_to_generate_is_compared_by_itself_whatever_the_template(model
             captions.write(f'{{"image": "{name}.jpg", "caption": "Other words, {name}."}}\n')
     snapshot = build(spec(model, [folder_source(photos, template="chat")], stage=3), tmp_path / "c", Operations())
     assert snapshot.funnel["photos"] == {"rows": 4, Drop.KEPT: 2, Drop.DUPLICATE_EXACT: 1, Drop.DUPLICATE_NEAR: 1}
+
+
+def test_pictures_come_with_their_captions_however_many_have_none(model: Path, tmp_path: Path) -> None:
+    for name in ("captioned", "bare"):
+        image_folder(tmp_path / name, list(range(8)))
+        (tmp_path / name / "captions.jsonl").unlink()
+    for number in range(8):
+        (tmp_path / "captioned" / f"{number}.txt").write_text(f"A picture with the number {number}.")
+        (tmp_path / "bare" / f"{number}.txt").write_text("")
+    sources = [folder_source(tmp_path / name, name) for name in ("captioned", "bare")]
+    snapshot = build(spec(model, sources), tmp_path / "c", Operations())
+    assert snapshot.funnel == {
+        "bare": {"rows": 8, Drop.KEPT: 0, Drop.DUPLICATE_EXACT: 8},
+        "captioned": {"rows": 8, Drop.KEPT: 8},
+    }
+
+
+@pytest.mark.parametrize(("radius", "kept"), [(0, 2), (None, 3), (4, 2)])
+def test_radius_0_compares_hashes_and_none_compares_nothing(
+    model: Path, tmp_path: Path, radius: int | None, kept: int
+) -> None:
+    photos = image_folder(tmp_path / "photos", [1, 2])
+    picture(2).save(photos / "2.png")  # other bytes, the same picture
+    with (photos / "captions.jsonl").open("a") as captions:
+        captions.write('{"image": "2.png", "caption": "Once more, as PNG."}\n')
+    settings = spec(model, [folder_source(photos)], dedup={"near_radius": radius})
+    assert build(settings, tmp_path / "c", Operations()).funnel["photos"][Drop.KEPT] == kept

@@ -10,19 +10,19 @@ import pytest
 
 from pipelines import ledger
 from pipelines.shardio import ShardError, write_table
-from schemas.layers import LAYERS
+from schemas.layers import DECISION
 from schemas.manifest import ShardManifest
 
-RECIPE = ledger.Recipe("decision", 1, {"min_side": 64}, {"scorer": "abc"})
+SPEC = ledger.StepSpec("decision", 1, {"min_side": 64}, {"scorer": "abc"})
 INPUTS = {"signals": "1" * 64}
 
 
-def commit(corpus: Path, recipe: ledger.Recipe = RECIPE) -> ShardManifest:
-    path = ledger.shard_path("decision", "photos", "f" * 16, recipe.key(INPUTS))
+def commit(corpus: Path, spec: ledger.StepSpec = SPEC) -> ShardManifest:
+    path = ledger.shard_path("decision", "photos", "f" * 16, spec.key(INPUTS))
     row = {"uid": bytes(16), "outcome": "ok", "reason": None, "duplicate_of": None}
-    written = write_table(corpus / path, "decision", pa.Table.from_pylist([row], schema=LAYERS["decision"]))
+    written = write_table(corpus / path, DECISION, pa.Table.from_pylist([row], schema=DECISION))
     return ledger.commit(
-        corpus, recipe, source="photos", task="text", shard="f" * 16, inputs=INPUTS, written=written,
+        corpus, spec, source="photos", task="text", shard="f" * 16, inputs=INPUTS, written=written,
         counts={"kept": 1, "too_small": 0},
     )  # fmt: skip
 
@@ -39,20 +39,20 @@ def test_a_committed_shard_is_found_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        replace(RECIPE, version=2),
-        replace(RECIPE, layer="train"),
-        replace(RECIPE, config={"min_side": 65}),
-        replace(RECIPE, fingerprints={"scorer": "abd"}),
-        replace(RECIPE, fingerprints={}),
+        replace(SPEC, version=2),
+        replace(SPEC, layer="train"),
+        replace(SPEC, config={"min_side": 65}),
+        replace(SPEC, fingerprints={"scorer": "abd"}),
+        replace(SPEC, fingerprints={}),
     ],
 )
-def test_whatever_changes_the_bytes_changes_the_key(other: ledger.Recipe) -> None:
-    assert other.key(INPUTS) != RECIPE.key(INPUTS)
+def test_whatever_changes_the_bytes_changes_the_key(other: ledger.StepSpec) -> None:
+    assert other.key(INPUTS) != SPEC.key(INPUTS)
 
 
 def test_the_inputs_content_changes_the_key_and_their_order_does_not() -> None:
-    assert RECIPE.key({"raw": "1", "decision": "2"}) == RECIPE.key({"decision": "2", "raw": "1"})
-    assert RECIPE.key({"raw": "1"}) != RECIPE.key({"raw": "2"})
+    assert SPEC.key({"raw": "1", "decision": "2"}) == SPEC.key({"decision": "2", "raw": "1"})
+    assert SPEC.key({"raw": "1"}) != SPEC.key({"raw": "2"})
 
 
 def test_a_file_without_its_manifest_does_not_exist(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path, text: str) -> None:
     path = ledger.path_of(commit(tmp_path))
     (tmp_path / ledger.manifest_path(path)).write_text(text)
     assert ledger.find(tmp_path, path) is None
-    with pytest.raises(ShardError, match=r"not a manifest of format 1; delete it and build again") as error:
+    with pytest.raises(ShardError, match=r"not a manifest of format 2; delete it and build again") as error:
         ledger.load_manifest(tmp_path, path)
     assert "\n" not in str(error.value)
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from janus.images import load_reduced, load_rgb
-from pipelines.steps.phash import phash
+from pipelines.signals.phash import phash
 from tests.pipelines.world import picture
 
 

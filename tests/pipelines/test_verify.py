@@ -58,11 +58,11 @@ def edit_manifest(**changes: object) -> Callable[[Path], None]:
 def test_a_whole_corpus_has_no_differences(whole: Path) -> None:
     report = verify(whole)
     assert report.differences == ()
-    assert (report.shards, report.snapshots) == (10, 1)
-    assert report.bytes == sum(path.stat().st_size for path in whole.glob("*/*/*.arrow"))
+    assert (report.shards, report.snapshots) == (14, 1)
+    assert report.bytes == sum(path.stat().st_size for path in whole.rglob("*.arrow"))
 
 
-@pytest.mark.parametrize("layer", ["rows", "raw", "signals", "decision", "train"])
+@pytest.mark.parametrize("layer", ["rows", "raw", "signals/image", "signals/phash", "decision", "train"])
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -70,7 +70,7 @@ def test_a_whole_corpus_has_no_differences(whole: Path) -> None:
         (cut, "truncated?"),
         (Path.unlink, "missing although its manifest exists"),
         (lambda path: path.with_suffix(".json").unlink(), "which is missing or damaged"),
-        (lambda path: path.with_suffix(".json").write_text("{"), "not a manifest of format 1"),
+        (lambda path: path.with_suffix(".json").write_text("{"), "not a manifest of format 2"),
     ],
     ids=["flip", "cut", "missing", "no-manifest", "bad-manifest"],
 )
@@ -90,7 +90,9 @@ def test_damage_is_named(corpus: Path, layer: str, damage: Callable[[Path], obje
         ("raw", {"counts": {"ok": 8, "timeout": 1}}, "accounts for 9 of 8 rows"),
         ("train", {"inputs": {"raw": "0" * 64}}, "was made from another raw shard"),
         ("train", {"summary": {"lengths": {"128": 8}, "licences": {"": 7, "CC0": 1}}}, "its manifest sums up lengths="),
-        ("signals", {"rows": 7}, "holds 8 rows, its manifest says 7"),
+        ("signals/phash", {"rows": 7}, "holds 8 rows, its manifest says 7"),
+        ("signals/phash", {"counts": {"measured": 7, "not_measured": 1}}, "counted {'measured': 8}"),
+        ("signals/image", {"counts": {"ok": 7, "bad_image": 1}}, "counted {'ok': 8}"),
     ],
 )
 def test_counts_and_lineage_are_checked(corpus: Path, layer: str, changes: dict[str, object], says: str) -> None:

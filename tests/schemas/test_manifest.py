@@ -29,9 +29,9 @@ def shard(task: str, rows: int) -> SnapshotShard:
             "bytes": 1,
             "source": "s",
             "task": task,
-            "role": "",
+            "group": "",
             "upstream": {},
-            "generation": 0,
+            "first_snapshot": 0,
         }
     )
 

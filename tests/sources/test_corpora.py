@@ -35,12 +35,12 @@ def test_every_task_of_the_stage_is_there() -> None:
 
 def test_imagenet_comes_first_and_generation_is_english() -> None:
     for stage in (1, 2):
-        assert [source.name for source in corpus(stage).sources if source.role == "imagenet"] == ["imagenet"]
+        assert [source.name for source in corpus(stage).sources if source.group == "imagenet"] == ["imagenet"]
     for stage in (2, 3):
         for source in corpus(stage).sources:
-            if source.task == "generation" and source.role != "imagenet":
+            if source.task == "generation" and source.group != "imagenet":
                 assert source.filters is not None
-                assert source.filters.languages == ("en",)
+                assert source.filters["language"]["keep"] == ["en"]
 
 
 def test_stage_3_is_all_chat() -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from pipelines import ledger
 from pipelines.build import build
+from pipelines.signals import Row, load_signal
+from pipelines.signals.caption_score import Model, Options, fingerprint
 from pipelines.steps.device import Device
-from pipelines.steps.scorer import CaptionScorer, check, fingerprint
 from schemas.manifest import load_snapshot
-from schemas.spec import Operations, Scorer
+from schemas.spec import Operations
 from tests.pipelines.world import TOY_CLIP, folder_source, image_folder, picture, spec
 
 
@@ -30,6 +34,19 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     model = open_clip.create_model("toy-clip")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "w.safetensors")
     return {"model": str(folder / "toy-clip.json"), "pretrained": str(folder / "w.safetensors")}
+
+
+def row(seed: object, caption: str) -> Row:
+    buffer = io.BytesIO()
+    picture(seed).save(buffer, "PNG")
+    message = {"role": "caption", "text": caption}
+    return Row("generation", bytes(16), "ok", [message], [{"bytes": buffer.getvalue()}], max_pixels=10**6)
+
+
+def scores(options: Options, rows: list[Row]) -> list[float]:
+    """Together."""
+    loaded = Model(options, Device("cpu", 16, 1))
+    return [values["cosine"] for values in loaded.measure([loaded.prepare(row) for row in rows])]
 
 
 def scores_by_hand(scorer: dict[str, str], images: list[Any], captions: list[str]) -> list[float]:
@@ -48,18 +65,13 @@ def scores_by_hand(scorer: dict[str, str], images: list[Any], captions: list[str
 
 
 def test_scores_are_cosines_and_thresholds_use_them(model: Path, scorer: dict[str, str], tmp_path: Path) -> None:
-    import io
-
-    from PIL import Image
-
     photos = image_folder(tmp_path / "photos", list(range(20)))
     classes = image_folder(tmp_path / "classes", list(range(50, 54)))
     sources = [
-        folder_source(photos, filters={"keep_top": 0.25}),
-        folder_source(classes, "classes", score=False),
+        folder_source(photos, filters={"rank": {"by": "caption_score.cosine", "keep": 0.25}}),
+        folder_source(classes, "classes", skip_signals=["caption_score"]),
     ]
-    models = {"janus": str(model), "scorer": scorer}
-    settings = spec(model, sources, models=models, dedup={"near_radius": None})
+    settings = spec(model, sources, signals={"caption_score": scorer}, dedup={"near_radius": None})
     corpus = tmp_path / "c"
     snapshot = build(settings, corpus, Operations())
     assert snapshot.funnel == {
@@ -70,29 +82,26 @@ def test_scores_are_cosines_and_thresholds_use_them(model: Path, scorer: dict[st
     kept: list[float] = []
     pairs: list[tuple[Any, str]] = []
     for entry in load_snapshot(corpus).shards:
-        signals = ledger.open_input(corpus, entry.upstream["signals"])[1].table().to_pylist()
+        if entry.source == "classes":
+            assert "signals/caption_score" not in entry.upstream
+            continue
+        signals = ledger.open_input(corpus, entry.upstream["signals/caption_score"])[1].table().to_pylist()
         decisions = ledger.open_input(corpus, entry.upstream["decision"])[1].table().to_pylist()
         raw = ledger.open_input(corpus, entry.upstream["raw"])[1].table().to_pylist()
         for row, decision, original in zip(signals, decisions, raw, strict=True):
-            if entry.source == "classes":
-                assert row["caption_score"] is None
-                continue
             caption = original["messages"][0]["text"]
-            measured[caption] = row["caption_score"]
+            measured[caption] = row["cosine"]
             pairs.append((Image.open(io.BytesIO(original["images"][0]["bytes"])).convert("RGB"), caption))
-            kept += [row["caption_score"]] * (decision["reason"] is None)
+            kept += [row["cosine"]] * (decision["reason"] is None)
     expected = scores_by_hand(scorer, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
     assert list(measured.values()) == pytest.approx(expected, abs=1e-4)
     assert sorted(kept) == sorted(measured.values())[-5:]
 
 
 def test_the_score_does_not_depend_on_the_batch(scorer: dict[str, str]) -> None:
-    loaded = CaptionScorer(Scorer(**scorer), Device("cpu", 16, 1))
-    pixels = [loaded.preprocess(picture(n)) for n in range(9)]
-    captions = [f"picture {n}" for n in range(9)]
-    together = loaded.scores(pixels, captions)
-    alone = [loaded.scores([p], [c])[0] for p, c in zip(pixels, captions, strict=True)]
-    assert together == alone
+    rows = [row(n, f"picture {n}") for n in range(9)]
+    together = scores(Options(**scorer), rows)
+    assert together == [scores(Options(**scorer), [one])[0] for one in rows]
     assert all(value == round(value, 4) for value in together)
 
 
@@ -106,31 +115,32 @@ def test_the_score_does_not_depend_on_the_batch(scorer: dict[str, str]) -> None:
     ],
 )
 def test_a_scorer_that_is_not_there_is_one_line(scorer: dict[str, str], change: dict[str, str], says: str) -> None:
-    with pytest.raises((ValueError, FileNotFoundError), match=says):
-        check(Scorer(**(scorer | change)))
-    check(Scorer(**scorer))
+    with pytest.raises((ValueError, FileNotFoundError), match=f"signals.caption_score: .*{says}"):
+        load_signal("caption_score", scorer | change).fingerprint()
+    assert load_signal("caption_score", scorer).fingerprint().keys() == {"model", "pretrained"}
 
 
 def test_a_fingerprint_names_content_and_not_place(scorer: dict[str, str], tmp_path: Path) -> None:
-    import shutil
-
-    from pipelines.steps.scorer import fingerprint
-
     moved = {name: shutil.copy(path, tmp_path) for name, path in scorer.items()}
-    assert fingerprint(Scorer(**moved)) == fingerprint(Scorer(**scorer))
+    assert fingerprint(Options(**moved)) == fingerprint(Options(**scorer))
     with Path(moved["pretrained"]).open("ab") as file:
         file.write(b"x")
-    assert fingerprint(Scorer(**moved)) != fingerprint(Scorer(**scorer))
+    assert fingerprint(Options(**moved)) != fingerprint(Options(**scorer))
 
 
-def test_another_precision_is_another_scorer(scorer: dict[str, str]) -> None:
-    assert fingerprint(Scorer(**scorer)) != fingerprint(Scorer(**scorer, precision="bf16"))
+def test_places_do_not_enter_the_key_and_the_precision_does(scorer: dict[str, str], tmp_path: Path) -> None:
+    from pipelines.steps.context import signal_spec
+
+    moved = {name: shutil.copy(path, tmp_path) for name, path in scorer.items()}
+    specs = [
+        signal_spec(load_signal("caption_score", options))
+        for options in (scorer, moved, scorer | {"precision": "bf16"})
+    ]
+    assert specs[0] == specs[1] != specs[2]
+    assert [one.config for one in specs] == [{}, {}, {"precision": "bf16"}]
 
 
 def test_bf16_scores_are_near_those_of_fp32_but_not_the_same(scorer: dict[str, str]) -> None:
-    captions = [f"picture number {number}" for number in range(8)]
-    found = {}
-    for precision in ("fp32", "bf16"):
-        loaded = CaptionScorer(Scorer(**scorer, precision=precision), Device("cpu", 16, 1))
-        found[precision] = loaded.scores([loaded.preprocess(picture(seed)) for seed in range(8)], captions)
+    rows = [row(seed, f"picture number {seed}") for seed in range(8)]
+    found = {precision: scores(Options(**scorer, precision=precision), rows) for precision in ("fp32", "bf16")}
     assert found["fp32"] != found["bf16"] == pytest.approx(found["fp32"], abs=0.05)

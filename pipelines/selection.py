@@ -1,0 +1,102 @@
+"""What a spec has done to the rows of each source: the signals that are measured and the filters that are applied.
+
+Names, options and what they need of each other are checked here, before a build starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipelines.filters import Filter, load_filter
+from pipelines.signals import OF_A_PICTURE, SIGNALS, Signal, field_type, load_signal
+from schemas.spec import CorpusSpec, Settings, Source
+
+ALWAYS = ("image", "text", "phash")
+"""Signals that every corpus has: the outcome of decoding, and what duplicates are found by."""
+REQUIRED = frozenset({"image", "text"})
+"""Signals that no source can do without."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Signals and filters of one source."""
+
+    signals: tuple[Signal, ...]
+    """Those that others read come before them."""
+    filters: tuple[Filter, ...]
+    """In the spec's order."""
+
+
+def select(spec: CorpusSpec) -> dict[str, Selection]:
+    """Signals and filters by source.
+
+    Raises ValueError with one line for a name, an option or a signal field that does not exist, and for a signal that
+    is needed and cannot be measured.
+    """
+    for name in spec.signals:
+        SIGNALS.load(name)
+    corpus_wide = _filters(spec.filters, "filters")
+    selections = {}
+    for source in spec.sources:
+        own = source.filters is not None
+        filters = _filters(source.filters or {}, f"source {source.name}: filters") if own else corpus_wide
+        selections[source.name] = Selection(_signals(spec, source, filters), filters)
+    return selections
+
+
+def _filters(settings: Settings, where: str) -> tuple[Filter, ...]:
+    return tuple(load_filter(name, options, where) for name, options in settings.items())
+
+
+def _signals(spec: CorpusSpec, source: Source, filters: Iterable[Filter]) -> tuple[Signal, ...]:
+    """Signals to measure, in an order in which each comes after those it reads."""
+    for name in source.skip_signals:
+        SIGNALS.load(name)
+        if name in REQUIRED:
+            raise ValueError(f"source {source.name}: skip_signals: {name} cannot be left out")
+    found: dict[str, Signal] = {}
+    for name in (*ALWAYS, *spec.signals):
+        if name not in source.skip_signals:
+            _add(name, spec, source, found, ())
+    for filter in filters:
+        for field in _reads(filter):
+            name = field.partition(".")[0]
+            if source.filters is None and name in source.skip_signals:
+                continue  # a corpus-wide filter judges the sources that have the signal
+            try:
+                _add(name, spec, source, found, ())
+            except ValueError as error:
+                raise ValueError(f"filter {filter.name} reads {field}: {error}") from None
+    measured: dict[str, Signal] = {}
+    for name, signal in found.items():
+        if source.task == "text" and (signal.needs & OF_A_PICTURE or not measured.keys() >= {*signal.reads}):
+            continue  # null in every row
+        measured[name] = signal
+    return tuple(measured.values())
+
+
+def _reads(filter: Filter) -> tuple[str, ...]:
+    try:
+        for field in filter.reads:
+            field_type(field)
+        return filter.reads
+    except ValueError as error:
+        raise ValueError(f"filters.{filter.name}: {error}") from None
+
+
+def _add(name: str, spec: CorpusSpec, source: Source, found: dict[str, Signal], readers: tuple[str, ...]) -> None:
+    """Put a signal and those it reads into `found`, which keeps its order."""
+    if name in found:
+        return
+    if name in source.skip_signals:
+        raise ValueError(f"skip_signals of source {source.name} has {name}")
+    if name in readers:
+        raise ValueError(f"signals {' and '.join(dict.fromkeys((*readers, name)))} read each other")
+    signal = load_signal(name, spec.signals.get(name))
+    for other in signal.reads:
+        try:
+            _add(other, spec, source, found, (*readers, name))
+        except ValueError as error:
+            raise ValueError(f"signal {name} reads signal {other}: {error}") from None
+    found[name] = signal

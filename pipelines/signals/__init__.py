@@ -1,0 +1,232 @@
+"""Signals: what is measured of a row, once, and kept whether a filter asks for it or not; one file each (design D13).
+
+A signal is a module with
+
+- `VERSION`: raised when the same row comes to give other values, or an option another default;
+- `FIELDS`: its columns, name to Arrow type. Filters call a field `<signal>.<field>`;
+- `NEEDS`: what it takes of a row (see `Need`). A row that lacks any of it is not measured: all its fields are null;
+- `READS`: other signals whose values it takes (`row.signals`), if any. Such a signal gets no images: they are gone by
+  then;
+- `Options`: its options in the spec's `[signals.<name>]`, if any: a subclass of `schemas.plugins.Options`;
+- `fingerprint(options)`, if values depend on more than the options say, a model file for instance: name to digest. Under
+  the name of an option it stands in that one's place, so that a path never enters a key. Raises ValueError or
+  FileNotFoundError with one line where an option names what does not exist;
+
+and with one of
+
+- `measure(row)`, or `measure(row, options)`: the values of one row, a mapping of FIELDS. For what is cheap;
+- `Model`, for what is computed in batches: see `Model` here. Made as `Model(options, device)` once per worker.
+
+What a signal gives of a row depends on nothing but the row, its options and its models, never on what else is measured
+in the same pass. To add one, add a file: its name is the signal's. Other packages name theirs as entry points of the
+group `janus_forge.signals` (schemas/plugins.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+
+from janus.images import ImageFacts, ImageProblem, inspect, load_reduced
+from pipelines.steps.device import Device
+from schemas.layers import signal_layer, signal_schema
+from schemas.plugins import Options, PluginFolder, did_you_mean, options_of
+from schemas.reasons import Outcome
+from schemas.sample import IMAGE_MARK, Task
+
+__all__ = ["Device", "ImageProblem", "Model", "Options", "Row", "Signal", "Values", "field_type", "load_signal"]
+
+SIGNALS = PluginFolder(__name__, "signal")
+
+Need = Literal["images", "header", "picture", "text", "caption"]
+"""What a signal takes of a row:
+
+- images: `row.images` as they were downloaded. Every row has them, if only an empty list;
+- header: `row.header`, what the file of the first image says of itself;
+- picture: `row.picture(...)`, the first image decoded;
+- text: `row.text`, all text; a row of blanks has none;
+- caption: `row.caption`, of a row that has one, be it empty.
+
+The first three are missing from rows whose images could not be had, `header` and `picture` from those without images.
+"""
+OF_IMAGES = frozenset({"images", "header", "picture"})
+"""Needs that take the bytes of images."""
+OF_A_PICTURE = frozenset({"header", "picture"})
+"""Needs that no row of a text source meets."""
+
+Values = Mapping[str, Any]
+"""The fields of one row."""
+
+SIDE = 1024
+"""What pictures are decoded to at least, pixels on the short side (a larger JPEG at 1/2, 1/4 or 1/8), and so the most
+that a signal can ask for. One size for all and always colour, so that no value depends on who else looked."""
+
+
+@dataclass
+class Row:
+    """A row of the raw layer, as signals see it. Its first image is decoded at most once, when first asked for."""
+
+    task: Task
+    uid: bytes
+    outcome: str
+    """Of downloading it."""
+    messages: Sequence[Mapping[str, str]]
+    """`role` and `text` of each."""
+    images: Sequence[Mapping[str, Any]]
+    """`bytes`, `sha256`, `url` ... of each (schemas/layers.py, RAW)."""
+    max_pixels: int
+    """Of an image, from its header; more is refused undecoded."""
+    signals: Mapping[str, Values] = field(default_factory=dict)
+    """Values of the signals that the one at work reads."""
+    _decoded: Any = field(default=None, init=False, repr=False)
+
+    @cached_property
+    def text(self) -> str:
+        """All text of the row without image marks, blanks collapsed."""
+        return " ".join(" ".join(message["text"] for message in self.messages).replace(IMAGE_MARK, " ").split())
+
+    @cached_property
+    def caption(self) -> str | None:
+        """The caption, None for a row that is a page, a conversation or a text."""
+        return next((message["text"] for message in self.messages if message["role"] == "caption"), None)
+
+    @cached_property
+    def header(self) -> ImageFacts:
+        """What the header of the first image says. Raises ImageProblem."""
+        return inspect(self.images[0]["bytes"], max_pixels=self.max_pixels)
+
+    def picture(self, at_least: int, mode: Literal["RGB", "L"] = "RGB") -> Any:
+        """The first image, upright, as a PIL image, averaged down by a whole factor that leaves no side shorter than
+        `at_least` pixels (a smaller picture comes as it is; none is larger than SIDE asks for). Raises ImageProblem.
+        """
+        picture = self.decode(0)
+        factor = max(1, min(picture.size) // at_least)
+        return (picture if factor == 1 else picture.reduce(factor)).convert(mode)
+
+    def decode(self, index: int) -> Any:
+        """Image number `index`, upright and RGB, as a PIL image. Only the first is kept. Raises ImageProblem."""
+        if index or self._decoded is None:
+            try:
+                picture: Any = load_reduced(self.images[index]["bytes"], max_pixels=self.max_pixels, at_least=SIDE)
+            except ImageProblem as problem:
+                picture = problem
+            if index == 0:
+                self._decoded = picture
+        else:
+            picture = self._decoded
+        if isinstance(picture, ImageProblem):
+            raise picture
+        return picture
+
+    def has(self, need: Need) -> bool:
+        """Whether the row has what a signal needs, so far as can be told without decoding."""
+        if need in OF_A_PICTURE:
+            return self.outcome == Outcome.OK and bool(self.images)
+        return need == "images" or (self.caption is not None if need == "caption" else bool(self.text))
+
+
+class Model(Protocol):
+    """A loaded model of a signal."""
+
+    def prepare(self, row: Row) -> Any:
+        """What `measure` takes of a row, a preprocessed picture for instance. Runs in threads ahead of `measure`.
+
+        Many wait in memory at a time, so keep it small. An ImageProblem leaves the row unmeasured.
+        """
+
+    def measure(self, batch: Sequence[Any]) -> Sequence[Values]:
+        """The values of prepared rows, in their order. The same for a row whatever the batch is."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A signal with its options."""
+
+    name: str
+    options: Options
+
+    @property
+    def module(self) -> ModuleType:
+        """Its file."""
+        return SIGNALS.load(self.name)
+
+    @property
+    def layer(self) -> str:
+        """Name of its layer."""
+        return signal_layer(self.name)
+
+    @property
+    def version(self) -> int:
+        """Of its code."""
+        return int(self.module.VERSION)
+
+    @property
+    def fields(self) -> Mapping[str, pa.DataType]:
+        """Its columns."""
+        return self.module.FIELDS  # type: ignore[no-any-return]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of its shards."""
+        return signal_schema(self.name, self.version, self.fields)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it takes of a row."""
+        return frozenset(self.module.NEEDS)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Signals whose values it takes."""
+        return tuple(getattr(self.module, "READS", ()))
+
+    @property
+    def batched(self) -> bool:
+        """Whether it has a model that takes batches."""
+        return hasattr(self.module, "Model")
+
+    def fingerprint(self) -> dict[str, str]:
+        """What its values depend on besides the row and its options. Raises ValueError or FileNotFoundError."""
+        function = getattr(self.module, "fingerprint", None)
+        try:
+            return dict(function(self.options)) if function else {}
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"signals.{self.name}: {error}") from None
+
+    def measure(self, row: Row) -> Values:
+        """The values of one row, for a signal without a model."""
+        options = (self.options,) if hasattr(self.module, "Options") else ()
+        return self.module.measure(row, *options)  # type: ignore[no-any-return]
+
+
+def load_signal(name: str, settings: Mapping[str, Any] | None = None) -> Signal:
+    """The signal `name` with its options from a spec. Raises ValueError with one line."""
+    module = SIGNALS.load(name)
+    for attribute in ("VERSION", "FIELDS", "NEEDS"):
+        if not hasattr(module, attribute):
+            raise ValueError(f"signal {name} ({module.__name__}): has no {attribute} (pipelines/signals/__init__.py)")
+    if not (hasattr(module, "measure") or hasattr(module, "Model")):
+        raise ValueError(
+            f"signal {name} ({module.__name__}): has neither measure nor Model (pipelines/signals/__init__.py)"
+        )
+    signal = Signal(name, options_of(getattr(module, "Options", Options), settings or {}, f"signals.{name}"))
+    if signal.reads and signal.needs & OF_IMAGES:
+        raise ValueError(f"signal {name} ({module.__name__}): a signal that READS others gets no images")
+    return signal
+
+
+def field_type(name: str) -> pa.DataType:
+    """Arrow type of the signal field called `<signal>.<field>`. Raises ValueError with one line if there is none."""
+    signal, _, column = name.partition(".")
+    if signal not in SIGNALS.names():
+        raise ValueError(f"no signal field {name!r}: no signal {signal!r}{did_you_mean(signal, SIGNALS.names())}")
+    fields = SIGNALS.load(signal).FIELDS
+    if column not in fields:
+        known = [f"{signal}.{field}" for field in fields]
+        raise ValueError(f"no signal field {name!r}{did_you_mean(name, known)}")
+    return fields[column]

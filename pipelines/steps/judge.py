@@ -1,0 +1,47 @@
+"""Filters over the signals of a whole shard at once. One reason per dropped row: that of the first that drops it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.filters import Filter, Mask
+from schemas.reasons import Outcome
+
+
+def fields_of(filters: Iterable[Filter]) -> list[str]:
+    """The signal fields that filters read."""
+    return sorted({field for filter in filters for field in filter.reads})
+
+
+def loaded(signals: pa.Table) -> pa.Table:
+    """The rows whose images loaded, of a table of signals."""
+    return signals.filter(pc.equal(signals.column("image.outcome"), Outcome.OK.value))
+
+
+def judge(signals: pa.Table, filters: Sequence[Filter], gates: Mapping[str, Any]) -> np.ndarray:
+    """Reason (str) per row, None where no filter drops it or its images did not load: object[N].
+
+    Filters are tried in their order, those that compare rows after all others.
+
+    Args:
+        signals: columns `image.outcome` and those that the filters read (pipelines/steps/signal_table.py).
+        filters: which to try.
+        gates: what those that compare rows found out, by their names.
+    """
+    reasons = np.full(signals.num_rows, None, dtype=object)
+    undecided = np.array(signals.column("image.outcome").to_pylist(), dtype=object) == Outcome.OK.value
+    for filter in sorted(filters, key=lambda filter: filter.gate is not None):
+        dropped = undecided & filter.drops(signals, gates.get(filter.name))
+        reasons[dropped] = filter.reason
+        undecided &= ~dropped
+    return reasons
+
+
+def standing(reasons: np.ndarray) -> Mask:
+    """Where `judge` gave no reason: bool[N]."""
+    return np.array([reason is None for reason in reasons], dtype=bool)

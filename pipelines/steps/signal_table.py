@@ -1,0 +1,42 @@
+"""The signals of a shard side by side, as filters and duplicates read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipelines import ledger
+from pipelines.shardio import ShardError
+from pipelines.signals import field_type
+from schemas.layers import SIGNALS
+
+
+def signal_table(corpus: Path, paths: Mapping[str, str], fields: Iterable[str]) -> pa.Table:
+    """Columns `uid`, `image.outcome` and the signal fields asked for, of every row of a shard.
+
+    Args:
+        paths: layer to the path of the shard there; layers that are no signals are left alone.
+        fields: as `<signal>.<field>`. A signal that was not measured is null.
+
+    Raises ShardError.
+    """
+    wanted: dict[str, list[str]] = {"image": ["outcome"]}
+    for field in fields:
+        signal, _, column = field.partition(".")
+        columns = wanted.setdefault(signal, [])
+        if column not in columns:
+            columns.append(column)
+    found: dict[str, pa.ChunkedArray] = {}
+    for signal, columns in wanted.items():
+        path = paths.get(f"{SIGNALS}{signal}")
+        if path is None:
+            for field in (f"{signal}.{name}" for name in columns):
+                found[field] = pa.chunked_array([pa.nulls(len(found["uid"]), field_type(field))])
+            continue
+        table = ledger.open_input(corpus, path)[1].table(["uid", *columns])
+        if not found.setdefault("uid", table.column("uid")).equals(table.column("uid")):
+            raise ShardError(f"{path}: its rows are not those of the other layers; delete it and build again")
+        found |= {f"{signal}.{name}": table.column(name) for name in columns}
+    return pa.table(found)
