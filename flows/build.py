@@ -23,7 +23,7 @@ from flows.artifacts import publish_artifacts
 from flows.serve import serve_all
 from janus.cli import USER_ERRORS
 from pipelines import build as pipelines_build
-from pipelines.engine import is_lasting
+from pipelines.engine import is_retryable
 from pipelines.steps.context import Build, Shard
 from schemas.manifest import Snapshot
 from schemas.spec import Operations, load_spec
@@ -34,11 +34,11 @@ BACKOFF_S = 5
 
 
 def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Retry what may pass, not what somebody must mend."""
+    """Retry what may pass by itself."""
     try:
         state.result()
     except Exception as error:
-        return not is_lasting(error)
+        return is_retryable(error)
     return False
 
 
@@ -58,7 +58,7 @@ def step(name: str, build: Build, shards: Sequence[Shard]) -> list[Shard]:
 
 @task(task_run_name="publish", cache_policy=NO_CACHE)
 def publish(build: Build, shards: Sequence[Shard]) -> Snapshot:
-    """Publish the snapshot atomically, let go of old ones, and show what came of it."""
+    """Publish the snapshot atomically, delete old ones, and show what came of it."""
     snapshot = pipelines_build.finish(build, shards)
     publish_artifacts(build.corpus, snapshot)
     return snapshot

@@ -7,13 +7,10 @@ Without PREFECT_API_URL a private Prefect server records the runs in runs/prefec
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -22,9 +19,6 @@ from janus import cli
 from pipelines.funnel import funnels
 from schemas.manifest import Snapshot, load_snapshot
 from schemas.spec import CorpusSpec, Operations, load_specs
-
-if TYPE_CHECKING:
-    from pipelines.engine import OnProgress, Progress
 
 HOME = Path("runs/prefect")
 """Database, results and log of the private Prefect server."""
@@ -61,8 +55,9 @@ def main() -> None:
     with prefect_api(HOME) as wait_for_api:
         from flows import progress
         from flows.build import FLOWS
+        from pipelines.engine.bars import shown
 
-        with _watched() as on_progress, progress.listening(on_progress):
+        with shown() as on_progress, progress.listening(on_progress):
             wait_for_api()
             for path, spec in zip(command.specs, specs, strict=True):
                 start, before = time.monotonic(), _latest(command.out / spec.name)
@@ -90,22 +85,6 @@ def _latest(corpus: Path) -> str | None:
         return load_snapshot(corpus).name
     except (FileNotFoundError, ValueError):
         return None
-
-
-@contextlib.contextmanager
-def _watched() -> Iterator[OnProgress]:
-    """Progress bars on a terminal; elsewhere a line whenever a step has got further."""
-    from pipelines.progress import bar
-
-    if sys.stderr.isatty():
-        with bar() as on_progress:
-            yield on_progress
-        return
-
-    def line(progress: Progress) -> None:
-        print(f"{progress.step}: {progress.shards} of {progress.total_shards} shards, {progress.rows} rows", flush=True)
-
-    yield line
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,25 +30,42 @@ Step = Callable[[Build, Sequence[Shard]], list[Shard]]
 
 
 def _plan(build: Build, shards: Sequence[Shard]) -> list[Shard]:
+    # Late, here and below: these modules load what workers need, some of it heavy.
     from pipelines.steps.plan import plan
 
     return plan(build)
 
 
-def _layer(name: str) -> Step:
-    def step(build: Build, shards: Sequence[Shard]) -> list[Shard]:
-        # Late: these modules load what workers need, some of it heavy.
-        return getattr(importlib.import_module(f"pipelines.steps.{name}"), name)(build, shards)
+def _download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
+    from pipelines.steps.download import download
 
-    return step
+    return download(build, shards)
+
+
+def _measure(build: Build, shards: Sequence[Shard]) -> list[Shard]:
+    from pipelines.steps.measure import measure
+
+    return measure(build, shards)
+
+
+def _decide(build: Build, shards: Sequence[Shard]) -> list[Shard]:
+    from pipelines.steps.decide import decide
+
+    return decide(build, shards)
+
+
+def _tokenize(build: Build, shards: Sequence[Shard]) -> list[Shard]:
+    from pipelines.steps.tokenize import tokenize
+
+    return tokenize(build, shards)
 
 
 STEPS: Mapping[str, Step] = {
     "plan": _plan,
-    "download": _layer("download"),
-    "measure": _layer("measure"),
-    "decide": _layer("decide"),
-    "tokenize": _layer("tokenize"),
+    "download": _download,
+    "measure": _measure,
+    "decide": _decide,
+    "tokenize": _tokenize,
 }
 """The steps up to the train layer, in order. Each takes the shards of the one before (plan: none), does what is
 missing, and returns them with one layer more. After the last comes `finish`."""
@@ -84,7 +100,7 @@ def opened(
 
 
 def finish(build: Build, shards: Sequence[Shard]) -> Snapshot:
-    """Publish the snapshot, then delete what `operations.keep_last` lets go of."""
+    """Publish the snapshot, then delete what `operations.keep_last` does not keep."""
     from pipelines.steps.publish import publish
 
     snapshot = publish(build, shards)
@@ -125,12 +141,12 @@ class Command:
 def main() -> int:
     """Command line."""
     from janus.cli import UserError, console, pairs, parse
-    from pipelines.progress import bar
+    from pipelines.engine.bars import shown
     from schemas.spec import load_specs
 
     command = parse(Command, prog="python -m pipelines.build")
     (spec,) = load_specs([command.spec], pairs(command.set, "--set"))
-    with bar() as on_progress:
+    with shown() as on_progress:
         try:
             snapshot = build(spec, command.corpus, command.operations, on_progress)
         except StepFailed as error:

@@ -234,6 +234,6 @@ def judge_layer(build: Build, name: str, shards: Sequence[Shard], layer: str) ->
         try:
             check_health(shard.layers[layer].counts, build.spec.max_failed_share, remedy)
         except Unhealthy as error:
-            failures.append(Failure(shard.label, str(error), expected=True, lasting=True, details=""))
+            failures.append(Failure(shard.label, str(error), expected=True, retryable=False, details=""))
     if failures:
         raise StepFailed(name, failures, len(shards))

@@ -11,10 +11,11 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from pipelines.engine import Item, collect, create, local_processes, run_folder_in, run_one, run_pipeline, write_result
+from pipelines.engine import Item, collect, create, local_processes, run_folder_in, run_one, run_pipeline
 from pipelines.lifeline import Lifeline, exit_with
 from pipelines.steps.context import Build
 from pipelines.steps.dedup import CANDIDATE, ROWS_PER_PARTITION, DedupWork, Duplicate, candidates, combine, match, parts
+from schemas.files import write_file
 from schemas.spec import Dedup
 
 Key = tuple[str, int, int]
@@ -56,7 +57,7 @@ class MatchDoFn(beam.DoFn):
         (task, band, partition), packed = element
         buffer = io.BytesIO()
         np.savez(buffer, **match(band, packed, self._radius))  # type: ignore[arg-type]
-        write_result(self._run_folder / f"{task}.{band}.{partition}.npz", buffer.getvalue())
+        write_file(self._run_folder / f"{task}.{band}.{partition}.npz", buffer.getvalue())
         yield from ()
 
 

@@ -19,10 +19,11 @@ from pipelines.engine import (
     Progress,
     StepFailed,
     collect,
-    is_lasting,
+    is_retryable,
     local_processes,
     run_step,
 )
+from pipelines.engine.journal import append
 from schemas.spec import Operations
 from tests.pipelines.steps_for_tests import FailsOnce, NoModel, Square
 
@@ -61,32 +62,32 @@ def test_a_step_that_cannot_be_set_up_fails_in_one_line_per_shard(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("error", "lasting"),
+    ("error", "retryable"),
     [
-        (OSError(errno.EIO, "Input/output error"), False),
-        (RuntimeError("CUDA out of memory"), False),
-        (ValueError("bad data"), True),
-        (FileNotFoundError("no such file"), True),
-        (PermissionError("not yours"), True),
-        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EIO, "Input/output error"), True),
+        (RuntimeError("CUDA out of memory"), True),
+        (ValueError("bad data"), False),
+        (FileNotFoundError("no such file"), False),
+        (PermissionError("not yours"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
     ],
 )
-def test_a_failed_shard_says_whether_trying_again_may_help(tmp_path: Path, error: Exception, lasting: bool) -> None:
-    assert is_lasting(error) == lasting
+def test_a_failed_shard_says_whether_trying_again_may_help(tmp_path: Path, error: Exception, retryable: bool) -> None:
+    assert is_retryable(error) == retryable
     with pytest.raises(StepFailed) as failed:
         run(tmp_path / "scratch", FailsOnce(error, tmp_path), count=2)
-    assert is_lasting(failed.value) == lasting
+    assert is_retryable(failed.value) == retryable
     assert run(tmp_path / "scratch", FailsOnce(error, tmp_path), count=2) == [0, 1]
 
 
 def test_one_shard_worth_another_try_is_enough() -> None:
-    bad, passing = (Failure("s/0", "m", True, lasting, "") for lasting in (True, False))
-    assert is_lasting(StepFailed("x", [bad, bad], 9))
-    assert not is_lasting(StepFailed("x", [bad, passing], 9))
+    bad, passing = (Failure("s/0", "m", True, retryable, "") for retryable in (False, True))
+    assert not is_retryable(StepFailed("x", [bad, bad], 9))
+    assert is_retryable(StepFailed("x", [bad, passing], 9))
 
 
 def test_a_result_that_the_engine_lost_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "0.json").write_text('{"rows": 1, "value": 1}')
+    append(tmp_path, {"shard": 0, "rows": 1, "value": 1})
     with pytest.raises(RuntimeError, match=r"no result for s/1; 2 shards went in"):
         collect("square", [Item(0, "s/0", 0), Item(1, "s/1", 1)], tmp_path)
 

@@ -18,14 +18,18 @@ import time
 from pathlib import Path
 
 from pipelines.build import STEPS, build
-from pipelines.quiet import quiet_beam
+from pipelines.engine.quiet import quiet_beam
 from schemas.spec import CorpusSpec, Operations
 
 
 def preload() -> None:
     """Import what a build needs, without running any of it: a fork must not inherit threads."""
     quiet_beam()
-    for name in (*(f"pipelines.steps.{step}" for step in STEPS), "pipelines.steps.dedup_pipeline", "pipelines.dofn"):
+    for name in (
+        *(f"pipelines.steps.{step}" for step in STEPS),
+        "pipelines.steps.dedup_pipeline",
+        "pipelines.engine.dofn",
+    ):
         importlib.import_module(name)
     for name in (
         "janus.model.checkpoints.fingerprint",

@@ -8,7 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines.engine import Item, ShardStep, run_one
+from pipelines.engine.shard_run import Item, ShardStep, run_one
 from pipelines.lifeline import Lifeline
 
 

@@ -1,0 +1,39 @@
+"""Running a step over many shards on a named Beam engine (design D4).
+
+driver.py       run_step: shards in, results out, counted
+runners.py      which Beam runner, with which options
+processes.py    the local engine's worker processes, watched: a killed or stopped one ends the build
+dofn.py         what Beam calls on a worker; shard_run.py what that does for one shard
+journal.py      how workers report rows, results and failures to the driver
+failures.py     what can go wrong, and what is worth another try
+bars.py         progress on a terminal
+
+One Beam element is one shard descriptor. The step reads and writes the shard's files itself, in one fused DoFn, so no
+pixel crosses a shuffle. An exception in one shard is recorded and the others go on. What went in and what came out is
+counted: a result that is missing is an error, whatever the engine said.
+"""
+
+from pipelines.engine.driver import OnProgress, Progress, collect, run_folder_in, run_pipeline, run_step
+from pipelines.engine.failures import DiskFull, Failure, StepFailed, WorkerLost, is_retryable
+from pipelines.engine.runners import LIGHT_ROWS, create, local_processes
+from pipelines.engine.shard_run import Item, ShardStep, run_one
+
+__all__ = [
+    "LIGHT_ROWS",
+    "DiskFull",
+    "Failure",
+    "Item",
+    "OnProgress",
+    "Progress",
+    "ShardStep",
+    "StepFailed",
+    "WorkerLost",
+    "collect",
+    "create",
+    "is_retryable",
+    "local_processes",
+    "run_folder_in",
+    "run_one",
+    "run_pipeline",
+    "run_step",
+]
