@@ -29,7 +29,8 @@ _WIDTH_MULTIPLE = 32
 
 def conversation(question: Question, wording: Wording) -> list[Message]:
     """The messages of a question: its system prompt if it has one, then all pictures and the text."""
-    text = wording.put(question.template, question.text, question.options, question.hint)
+    options = {} if question.listed else question.options
+    text = wording.put(question.template, question.text, options, question.hint)
     asked = Message(role="user", text=f"{IMAGE_MARK * len(question.pictures)}\n{text}")
     return [Message(role="system", text=question.system), asked] if question.system else [asked]
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BENCHMARKS = PluginFolder("janus.evaluate.benchmarks", "benchmark")
-MAX_PIXELS = 64_000_000
-"""Of a picture that is asked about."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Picture:
         from janus.images import load_rgb
 
         try:
-            return load_rgb(self.read(), max_pixels=MAX_PIXELS)
+            return load_rgb(self.read())
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}") from None
 
@@ -67,6 +65,8 @@ class Question:
     """How an answer is read; None where the benchmark does that itself."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Letter to text."""
+    listed: bool = False
+    """Whether `text` lists the options already."""
     hint: str = ""
     system: str = ""
     """System prompt."""
@@ -100,9 +100,18 @@ class Drawn:
         """uint8[S, S, 3]. Raises ValueError or FileNotFoundError naming the file."""
         import numpy as np
 
+        return np.asarray(self._image())
+
+    def small(self, side: int) -> Image.Image:
+        """The picture, its longest side `side` pixels at most."""
+        image = self._image()
+        image.thumbnail((side, side))
+        return image
+
+    def _image(self) -> Image.Image:
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such picture")
-        return np.asarray(Picture(str(self.path), self.path.read_bytes).open())
+        return Picture(str(self.path), self.path.read_bytes).open()
 
 
 class Benchmark(ABC):
@@ -123,7 +132,7 @@ class Benchmark(ABC):
         """Which part of the benchmark is measured: "val", "dev, English"."""
         return ""
 
-    def submission(self, rows: Sequence[Row], folder: Path) -> None:
+    def submission(self, rows: Sequence[Row], folder: Path) -> None:  # noqa: B027 (most have none)
         """Write what the benchmark's own server or script takes, if it has one."""
 
 

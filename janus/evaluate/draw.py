@@ -10,7 +10,6 @@ So pictures drawn here can be scored by other programs, and theirs here (`--NAME
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from janus.evaluate.benchmark import Drawn, Prompt
 from janus.evaluate.store import write_lines
+from schemas.files import atomic_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,19 +101,12 @@ def draw(
 
 
 def _save(one: Drawn, image: np.ndarray) -> None:
-    """Write a picture, whole or not at all, and the line about its prompt."""
+    """Write a picture and the line about its prompt."""
     from PIL import Image
 
-    one.path.parent.mkdir(parents=True, exist_ok=True)
-    about = one.path.parent.parent / "metadata.jsonl"
-    line = {**one.prompt.metadata, "prompt": one.prompt.text}
-    write_lines(about, [line])
-    temporary = one.path.with_name(f".{one.path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    write_lines(one.path.parent.parent / "metadata.jsonl", [{**one.prompt.metadata, "prompt": one.prompt.text}])
+    with atomic_file(one.path) as file:
         Image.fromarray(image).save(file, "PNG")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(one.path)
 
 
 def sampling_facts(sampling: Sampling, images_per_prompt: int) -> dict[str, object]:

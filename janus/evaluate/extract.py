@@ -3,11 +3,12 @@
 Two protocols, named in every result (design D19):
 
 `vlmevalkit`
-    VLMEvalKit's exact matching to the letter, which the paper's authors reproduced their numbers with: `YOrN_Extraction`
-    for yes and no, `can_infer` (with the length limit on option texts of its later versions) for multiple choice.
+    VLMEvalKit's exact matching to the letter, with which the paper's authors reproduced their numbers:
+    `YOrN_Extraction` for yes and no, `can_infer` for multiple choice (with its later versions' limit on the length of
+    an answer that is matched by an option's text).
 `strict`
-    Ours. Reads what a person would read in cases where the kit does not ("yes:", "**Yes**", "The answer is cat." when an
-    option is "cat"), and does not read what a person would not ("A dog is shown" is not option A).
+    Ours. Reads what a person would read where the kit does not ("yes:", "**Yes**", "answer is b"), and does not read
+    what a person would not ("A dog is shown" is not option A).
 
 What cannot be read is None, and wrong. There is no guessing and no model that helps.
 """
@@ -50,13 +51,14 @@ def read_answer(kind: Kind, text: str, options: Mapping[str, str] | None = None,
 
 # --- protocol vlmevalkit -------------------------------------------------------------------------------------------
 
-_PUNCTUATION = (";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",", "?", "!")
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _REFUSALS = (
     "Sorry, I can't help with images of people yet.",
     "I can't process this file.",
     "I'm sorry, but without the image provided",
     "Cannot determine the answer",
 )
+_TO_BLANKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 _FAILED_CALL = "Failed to obtain answer via API"
 
 
@@ -84,7 +86,7 @@ def _kit_choice(text: str, options: Mapping[str, str]) -> str | None:
     if _FAILED_CALL not in text:
         if any(refusal in text for refusal in _REFUSALS):
             return None
-        words = text.translate(str.maketrans({mark: " " for mark in ".()[],:;!*#{}"})).split()
+        words = text.translate(_TO_BLANKS).split()
         letters = [letter for letter in options if letter in words]
         if len(letters) == 1:
             return letters[0]

@@ -39,8 +39,8 @@ def find(option: str, given: Path | None, data: Path, *patterns: str) -> list[Pa
     raise FileNotFoundError(f"{data}: no {' or '.join(patterns)} there; give {option}")
 
 
-def folder(option: str, given: Path | None, data: Path, *names: str) -> Path:
-    """A folder of pictures: the one given, or the first of `names` that is there below `data`."""
+def folder(option: str, given: Path | None, data: Path, *names: str, otherwise: Path | None = None) -> Path:
+    """A folder of pictures: the one given, or the first of `names` that is there below `data`, or `otherwise`."""
     if given is not None:
         if not given.is_dir():
             raise FileNotFoundError(f"{option} {given}: no such folder")
@@ -48,6 +48,8 @@ def folder(option: str, given: Path | None, data: Path, *names: str) -> Path:
     for name in names:
         if (data / name).is_dir():
             return data / name
+    if otherwise is not None:
+        return otherwise
     raise FileNotFoundError(f"{data}: no folder {' or '.join(names)} there; give {option}")
 
 

@@ -29,9 +29,9 @@ class Metric:
 
     @property
     def value(self) -> float:
-        """The score; NaN if nothing is counted."""
+        """The score. A part that counts nothing is 0: the precision of a model that never says yes."""
         sums = [(weight, top.sum(), bottom.sum()) for weight, top, bottom in self.parts]
-        return float(sum(weight * top / bottom if bottom else np.nan for weight, top, bottom in sums))
+        return float(sum(weight * top / bottom for weight, top, bottom in sums if bottom))
 
     def __mul__(self, factor: float) -> Metric:
         return Metric(tuple((weight * factor, top, bottom) for weight, top, bottom in self.parts))
@@ -78,7 +78,7 @@ def average(metrics: Iterable[Metric]) -> Metric:
     return total(metrics) * (1 / max(len(metrics), 1))
 
 
-def accuracy(rows: Sequence[Row], by: str | None = "category") -> Metrics:
+def accuracy(rows: Sequence[Row], by: str = "category") -> Metrics:
     """Share of right answers and of answers that could not be read, and the former for each value of `by`.
 
     Rows hold `correct` (0 to 1) and `read` (None for unreadable). Rows without `by` count in the whole only.
@@ -88,8 +88,7 @@ def accuracy(rows: Sequence[Row], by: str | None = "category") -> Metrics:
         "accuracy": mean(correct),
         "unreadable": mean([row.get("read", "") is None for row in rows]),
     }
-    groups = sorted({str(row[by]) for row in rows if row.get(by)}) if by else []
-    for group in groups:
+    for group in sorted({str(row[by]) for row in rows if row.get(by)}):
         result[group] = mean(correct, [str(row.get(by)) == group for row in rows])
     return result
 
@@ -110,7 +109,7 @@ def estimate(metrics: Mapping[str, Metric | float], units: Sequence[str], seed: 
             continue
         values = drawn[list(named).index(name)]
         values = values[np.isfinite(values)]
-        low, high = np.quantile(values, [0.025, 0.975]) if len(values) else (np.nan, np.nan)
+        low, high = np.quantile(values, [0.025, 0.975]) if len(values) else (metric.value, metric.value)
         result[name] = Estimate(metric.value, float(low), float(high))
     return result
 
@@ -133,8 +132,8 @@ def difference(ours: Metric, theirs: Metric, units: Sequence[str], seed: int = 0
     both = _resampled([ours, theirs], index, seed)
     drawn = both[0] - both[1]
     drawn = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     observed = ours.value - theirs.value
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (observed, observed)
     swapped = _permuted(ours, theirs, index, seed)
     as_large = np.abs(swapped) >= abs(observed) - 1e-12
     # The observed arrangement is one of those that are possible, so p is never 0.

@@ -1,8 +1,11 @@
 """Prompt templates: how a question is put to a model.
 
-The defaults are the wordings with which the paper's authors reproduced their numbers (VLMEvalKit, `vlmeval/vlm/janus.py`).
-A model trained on other wordings says so in its own `config.json`, as `evaluation = {"prompts": {...},
-"max_new_tokens": N}`; the command line comes before both.
+The defaults are the wordings with which the paper's authors reproduced their numbers (VLMEvalKit's
+`vlmeval/vlm/janus.py`). A model trained on other wordings says so in its own `config.json`:
+
+    "evaluation": {"prompts": {"yes_no": "{question}"}, "max_new_tokens": 16}
+
+The command line comes before both.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
 """An evaluation: every benchmark asked or drawn, marked, scored and written down.
 
-    OUT/results.json              all scores with intervals, and under which conditions (design D19)
-    OUT/report.html               the same to look at (janus.evaluate.report)
-    OUT/<benchmark>/rows.jsonl    every question or picture, what came of it, and the verdict
-    OUT/<benchmark>/pictures.png  the drawn pictures, framed by verdict
-    OUT/pictures/<set>/           the drawn pictures (janus.evaluate.draw)
+OUT/results.json              all scores with intervals, and under which conditions (design D19)
+OUT/report.html               the same to look at (janus.evaluate.report)
+OUT/<benchmark>/rows.jsonl    every question or picture, what came of it, and the verdict
+OUT/<benchmark>/pictures.png  the drawn pictures, framed by verdict
+OUT/pictures/<set>/           the drawn pictures (janus.evaluate.draw)
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from janus.evaluate.extract import Protocol
 from janus.evaluate.metrics import Metrics, estimate
 from janus.evaluate.prompts import Wording
 from schemas.digest import digest
+from schemas.files import atomic_file
 
 if TYPE_CHECKING:
     from janus.model.network import Janus
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 UNREADABLE = 0.5
 """Share of unreadable answers above which a result carries a warning."""
+SHEET_SIDE = 96
+"""Longest side of a picture on the sheet of all, pixels."""
 Progress = Callable[[str, int, int], None]
 """Called with (benchmark, done, total)."""
 
@@ -52,7 +55,7 @@ class Settings:
 
     wording: Wording
     protocol: Protocol = "vlmevalkit"
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     batch_size: int = 32
     device: str = "cpu"
 
@@ -93,9 +96,7 @@ def choose(benchmarks: Mapping[str, Benchmark], data: Path, limit: int | None = 
                 chosen.append(Chosen(name, benchmark, questions[:limit], benchmark.split(data), len(questions)))
             elif isinstance(benchmark, Drawing):
                 prompts = benchmark.prompts(data)
-                chosen.append(
-                    Chosen(name, benchmark, _first(prompts, limit), benchmark.split(data), len(prompts))
-                )
+                chosen.append(Chosen(name, benchmark, _first(prompts, limit), benchmark.split(data), len(prompts)))
             else:
                 raise TypeError(f"benchmark {name}: {BENCHMARKS.load(name).__name__}.Benchmark is of neither kind")
         except (ValueError, FileNotFoundError) as error:
@@ -123,6 +124,11 @@ def _first(prompts: list[Prompt], limit: int | None) -> list[Prompt]:
     return kept
 
 
+def needs_model(chosen: Sequence[Chosen]) -> bool:
+    """Whether anything is asked or drawn: pictures drawn elsewhere are judged without a model."""
+    return any(not isinstance(one.benchmark, Drawing) or one.benchmark.pictures is None for one in chosen)
+
+
 def evaluate(
     subject: Subject | None,
     chosen: Sequence[Chosen],
@@ -132,6 +138,9 @@ def evaluate(
     on_progress: Progress = lambda *_: None,
 ) -> dict[str, dict[str, Any]]:
     """Run benchmarks; returns a record of each, on the first process (others: nothing).
+
+    Args:
+        subject: the model; None is enough where `needs_model` says so.
 
     Raises:
         ValueError, FileNotFoundError: with one line, for what a user can mend.
@@ -151,7 +160,7 @@ def evaluate(
 
 
 def _asked(
-    subject: Subject,
+    subject: Subject | None,
     one: Chosen,
     benchmark: Questions,
     out: Path,
@@ -159,6 +168,7 @@ def _asked(
     world: World,
     on_progress: Progress,
 ) -> list[dict[str, Any]]:
+    assert subject is not None, "questions need a model"
     questions: Sequence[Question] = one.items  # type: ignore[assignment]
     asked = [
         [question.id, [name.name for name in question.pictures]]
@@ -206,7 +216,7 @@ def _asked(
 
 
 def _drawn(
-    subject: Subject,
+    subject: Subject | None,
     one: Chosen,
     benchmark: Drawing,
     out: Path,
@@ -218,6 +228,7 @@ def _drawn(
     folder = benchmark.pictures or out / "pictures" / benchmark.prompt_set
     pictures = draw.drawn(folder, prompts, benchmark.images_per_prompt)
     if benchmark.pictures is None:
+        assert subject is not None, "drawing needs a model"
         identity = {
             "prompts": digest([prompt.text for prompt in prompts]),
             "model": subject.fingerprint,
@@ -249,13 +260,18 @@ def _drawn(
 
 def _sheet(pictures: Sequence[Drawn], rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """All pictures on one sheet, where there is a verdict for each."""
-    from janus.evaluate.grid import picture_grid
+    from janus.report.contact_sheet import contact_sheet
 
     if [row["id"] for row in rows] == [one.id for one in pictures]:
-        picture_grid([one.open() for one in pictures], [bool(row["correct"]) for row in rows]).save(path)
+        small = [one.small(SHEET_SIDE) for one in pictures]
+        sheet = contact_sheet(small, verdicts=[bool(row["correct"]) for row in rows])
+        with atomic_file(path) as file:
+            sheet.save(file, "PNG")
 
 
-def _record(subject: Subject, one: Chosen, rows: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
+def _record(
+    subject: Subject | None, one: Chosen, rows: Sequence[Mapping[str, Any]], settings: Settings
+) -> dict[str, Any]:
     """What results.json says about a benchmark: scores, and everything that a number depends on."""
     benchmark = one.benchmark
     scores = scored(benchmark, rows)
@@ -264,8 +280,8 @@ def _record(subject: Subject, one: Chosen, rows: Sequence[Mapping[str, Any]], se
         "split": one.split,
         "items": len(one.items),
         "whole": len(one.items) == one.size,
-        "model": subject.fingerprint,
-        "dtype": subject.dtype,
+        "model": subject and subject.fingerprint,
+        "dtype": subject and subject.dtype,
         "main": benchmark.main if benchmark.main in scores else None,
         "scores": {name: {"value": s.value, "low": s.low, "high": s.high} for name, s in scores.items()},
         "notes": [],

@@ -1,7 +1,7 @@
 """What was answered so far: JSON lines, on disk before the next batch is asked, so that a kill costs one batch at most.
 
-    OUT/<benchmark>/run.json            what the answers belong to: questions, model, wording, settings
-    OUT/<benchmark>/answers-<rank>.jsonl  one line per answer, appended by each process
+OUT/<benchmark>/run.json            what the answers belong to: questions, model, wording, settings
+OUT/<benchmark>/answers-<rank>.jsonl  one line per answer, appended by each process
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from schemas.files import atomic_file, write_file
 
 
 class AnswerStore:
@@ -78,18 +80,14 @@ def _short(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
+    with atomic_file(path) as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
