@@ -16,6 +16,7 @@ from rich.table import Table
 from demo.chain import ROOT, Chain, Step
 from demo.screen import Screen, duration
 from janus import cli
+from janus.evaluate.results import read_scores
 from pipelines.funnel import funnels
 from schemas.digest import digest, file_sha256
 from schemas.manifest import load_snapshot
@@ -99,11 +100,8 @@ def plan(out: Path, scenes: int, seed: int) -> list[Step]:
             "janus.evaluate",
             (
                 *("--model", str(model), "--baseline", str(base / "janus"), "--out", str(out / "evaluate")),
-                *("--images", str(heldout), "--pope", str(heldout / "pope.jsonl")),
-                *("--multiple-choice", str(heldout / "choice.jsonl"), "--counting", str(heldout / "counting.jsonl")),
-                *("--geneval", str(heldout / "prompts.jsonl"), "--images-per-prompt", "1", "--cfg-scale", CFG_SCALE),
-                *("--pope-form", "{question}", "--multiple-choice-form", "{question}"),
-                *("--counting-form", "{question}"),
+                *("--benchmarks", "pope", "multiple_choice", "counting", "geneval", "--data", str(heldout)),
+                *("--geneval.detector", "shapes", "--geneval.images-per-prompt", "1", "--cfg-scale", CFG_SCALE),
             ),
             out / "evaluate",
             code=("janus/evaluate", "janus/model", "demo/world"),
@@ -165,7 +163,7 @@ def _training(folder: Path) -> str:
 
 
 def _measured(folder: Path) -> str:
-    results = json.loads((folder / "results.json").read_text())
+    results = read_scores(folder)
     return f"POPE {results['pope']['accuracy']:.3f}, GenEval {results['geneval']['overall']:.3f}"
 
 

@@ -136,13 +136,14 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         if os.environ.get("JANUS_TRACEBACK"):
             raise
         text = " ".join(str(error).split()) or type(error).__name__
-        console().print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True)
+        console().print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """`text` for `console()`, with nothing in it taken for markup."""
     from rich.markup import escape
 
     return escape(text)

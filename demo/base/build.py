@@ -25,6 +25,8 @@ from schemas.files import atomic_folder
 
 CLIP_PICTURES = 8000
 TOKENIZER_TEXTS = 500
+PROMPTS = {"yes_no": "{question}", "choice": "{question}\n{options}", "short": "{question}"}
+MAX_NEW_TOKENS = 16
 RECORD = "base.json"
 """What the folder was made from; written last."""
 
@@ -85,6 +87,8 @@ def fit(seed: int, console: Console) -> tuple[Janus, Processor, torch.nn.Module]
         scorer = clip.fit_clip(pictures, data.captions(seed, CLIP_PICTURES), seed, bar("open_clip model", clip.STEPS))
         model.model.vision_model.load_state_dict(clip.understanding_weights(scorer))
         llm.fit_llm(model, processor, seed, bar("language model", llm.STEPS))
+    # How stage 3 puts questions to it: janus.evaluate asks in the same words.
+    model.config.evaluation = {"prompts": PROMPTS, "max_new_tokens": MAX_NEW_TOKENS}
     return model.eval(), processor, scorer
 
 

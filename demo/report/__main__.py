@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
+from PIL import Image
 
 from demo.report import pictures
 from demo.report import sections as build
 from demo.report.scores import CaptionScores, split_by_truth
 from janus import cli
+from janus.evaluate.results import read_scores
 from janus.report.html import page, tag
 from pipelines.funnel import caption_scores, funnels
 from schemas.files import write_file
@@ -54,7 +55,7 @@ def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
         build.headline(results),
         build.steps(_steps(run)),
         build.results_tables(results),
-        build.generated(_lines(run / "evaluate/geneval.jsonl"), np.load(run / "evaluate/geneval.npy")),
+        build.generated(_drawn(run)),
         build.questions({title: _asked(run, kind) for kind, title in KINDS.items()}),
         build.loss_curves({f"Stage {stage}": _lines(run / f"train/stage{stage}/metrics.jsonl") for stage in STAGES}),
         build.funnel_tables({name: funnels(snapshot) for name, snapshot in snapshots.items()}),
@@ -65,8 +66,7 @@ def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
 
 
 def _results(run: Path, scores: CaptionScores) -> dict[str, Any]:
-    trained = json.loads((run / "evaluate/results.json").read_text())
-    untrained = json.loads((run / "evaluate/baseline/results.json").read_text())
+    trained, untrained = read_scores(run / "evaluate"), read_scores(run / "evaluate/baseline")
     return {**trained, "caption_score": {"auc": scores.auc}, "untrained": untrained}
 
 
@@ -88,9 +88,20 @@ def _steps(run: Path) -> list[dict[str, Any]]:
 
 
 def _asked(run: Path, kind: str) -> list[tuple[Mapping[str, Any], str]]:
-    lines = build.one_per_picture(_lines(run / f"evaluate/{kind}.jsonl"))
+    rows = build.one_per_picture(_lines(run / f"evaluate/{kind}/rows.jsonl"))
     heldout = run / "world" / "heldout"
-    return [(line, pictures.png_uri(pictures.open_rgb(heldout / line["image"]))) for line in lines]
+    return [(row, pictures.png_uri(pictures.open_rgb(heldout / row["pictures"][0]))) for row in rows]
+
+
+def _drawn(run: Path) -> list[tuple[Mapping[str, Any], Image.Image]]:
+    """Every picture drawn from a prompt, with its row."""
+    rows = _lines(run / "evaluate/geneval/rows.jsonl")
+    places = (row["id"].partition("/") for row in rows)
+    folder = run / "evaluate/pictures/geneval"
+    return [
+        (row, pictures.open_rgb(folder / prompt / "samples" / f"{sample}.png"))
+        for row, (prompt, _, sample) in zip(rows, places, strict=True)
+    ]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

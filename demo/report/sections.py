@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from demo.report.pictures import Reconstruction, png_uri
 from demo.report.scores import CaptionScores
@@ -172,20 +173,19 @@ def loss_curves(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> Raw:
     )
 
 
-def generated(lines: Sequence[Mapping[str, Any]], images: np.ndarray) -> Raw:
+def generated(drawn: Sequence[tuple[Mapping[str, Any], np.ndarray | Image.Image]]) -> Raw:
     """Sampled images with prompt and verdict, some of each task, in the order they were sampled.
 
     Args:
-        lines: of `geneval.jsonl`, one per image.
-        images: uint8[N, S, S, 3].
+        drawn: row of GenEval's `rows.jsonl` and picture of each, uint8[S, S, 3] or Pillow.
     """
     parts: list[object] = []
     for task, title in TASK_NAMES.items():
-        chosen = [index for index, line in enumerate(lines) if line["tag"] == task]
+        chosen = [(row, picture) for row, picture in drawn if row["category"] == task]
         if not chosen:
             continue
-        right = sum(lines[index]["correct"] for index in chosen)
-        figures = (_verdict(lines[index], images[index]) for index in chosen[:SHOWN_IMAGES])
+        right = sum(bool(row["correct"]) for row, _ in chosen)
+        figures = (_verdict(row, picture) for row, picture in chosen[:SHOWN_IMAGES])
         parts += [tag("h3", f"{title}: {right} of {len(chosen)} right"), tag("div", *figures, class_="pictures")]
     return section(
         "Drawn from held-out prompts",
@@ -194,7 +194,7 @@ def generated(lines: Sequence[Mapping[str, Any]], images: np.ndarray) -> Raw:
     )
 
 
-def _verdict(line: Mapping[str, Any], picture: np.ndarray) -> Raw:
+def _verdict(line: Mapping[str, Any], picture: np.ndarray | Image.Image) -> Raw:
     verdict = "right" if line["correct"] else "wrong"
     caption: list[object] = [line["prompt"]]
     if line["problem"]:
@@ -208,23 +208,23 @@ def one_per_picture(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
     """A question about each of the first pictures: the first picture's first, the second's second, and so on."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
-        groups.setdefault(line["image"], []).append(line)
+        groups.setdefault(line["pictures"][0], []).append(line)
     return [group[place % len(group)] for place, group in enumerate(groups.values())][:SHOWN_QUESTIONS]
 
 
 def questions(kinds: Mapping[str, Sequence[tuple[Mapping[str, Any], str]]]) -> Raw:
-    """Questions with answers; per kind, lines of its `.jsonl` with the data URI of the image."""
+    """Questions with answers; per kind, lines of its `.jsonl` with the data URI of the picture."""
     parts: list[object] = []
     for title, asked in kinds.items():
         cards = []
         for line, uri in asked:
             said = tag("dd", tag("b", line["said"] or "(nothing)", class_="good" if line["correct"] else "bad"))
-            rest = [] if line["correct"] else [tag("dd", f"expected {line['label']}", class_="soft")]
+            rest = [] if line["correct"] else [tag("dd", f"expected {line['answer']}", class_="soft")]
             cards.append(
                 tag(
                     "div",
-                    image(uri, line["text"]),
-                    tag("dl", tag("dt", line["text"]), said, *rest),
+                    image(uri, line["question"]),
+                    tag("dl", tag("dt", line["question"]), said, *rest),
                     class_="card question",
                 )
             )

@@ -1,134 +1,190 @@
-"""`python -m janus.evaluate`: measure a Janus model on questions and prompts."""
+"""`python -m janus.evaluate`: measure a Janus model by public benchmarks."""
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from janus import cli
-from janus.evaluate import geneval, questions
-from janus.evaluate.questions import Kind
-from janus.evaluate.run import FORMS, Progress, Sampling, Suite
+from janus.evaluate import progress, prompts, run
+from janus.evaluate.benchmark import BENCHMARKS, Benchmark
+from janus.evaluate.draw import Sampling
+from janus.evaluate.extract import Protocol
+from janus.evaluate.results import compare, write_results
+from schemas.digest import digest
+
+if TYPE_CHECKING:
+    from janus.train.world import World
+
+PROG = "python -m janus.evaluate"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Arguments:
-    """Measure a Janus model: POPE, multiple choice and counting questions, and GenEval images."""
+    """The options of every evaluation."""
 
-    model: str
-    """Janus folder or hub id."""
     out: Path
-    """Folder for results.json, one line per question, and the drawn images."""
+    """Folder for results.json, report.html, every answer and every drawn picture; the same command goes on in it."""
+    benchmarks: tuple[str, ...]
+    """What to measure."""
+    model: str = ""
+    """Janus folder or hub id; not needed to judge pictures drawn elsewhere."""
+    data: Path = Path()
+    """Folder that holds the benchmarks' files in their usual places."""
     baseline: str | None = None
-    """A second model to measure in the same way (the untrained one, say), into OUT/baseline."""
-    images: Path | None = None
-    """Folder of the questions' images."""
-    pope: Path | None = None
-    """Yes/no questions, in POPE's layout."""
-    multiple_choice: Path | None = None
-    """Multiple-choice questions."""
-    counting: Path | None = None
-    """How-many questions."""
-    geneval: Path | None = None
-    """Prompts, in GenEval's metadata layout."""
-    detector: str = "shapes"
-    """What finds objects in the drawn images: a detector of janus/evaluate/detectors or of an installed package."""
+    """A second model to measure in the same way, into OUT/baseline, and to compare with."""
+    compare: Path | None = None
+    """The --out of another evaluation to compare with."""
+    protocol: Protocol = "vlmevalkit"
+    """Whose rules read answers: vlmevalkit, for numbers beside papers, or strict (janus.evaluate.extract)."""
+    prompt: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
+    """NAME=TEMPLATE: how questions are put, in place of the model's own or the protocol's wording
+    (docs/evaluation.md)."""
+    max_new_tokens: int | None = None
+    """Longest answer, tokens; the model's own, or else the protocol's 2048."""
     limit: int | None = None
-    """Take only the first so many questions of each kind, and prompts of each task."""
-    pope_form: str = FORMS["pope"]
-    """How a yes/no question is put; {question} is replaced."""
-    multiple_choice_form: str = FORMS["multiple_choice"]
-    """How a multiple-choice question is put; {question} holds the options too."""
-    counting_form: str = FORMS["counting"]
-    """How a how-many question is put."""
+    """Take only the first so many questions, and prompts of each category. The result then is not the benchmark's."""
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = field(default_factory=Sampling)
-    max_new_tokens: int = 16
-    """Longest answer, tokens."""
-    batch_size: int = 64
-    """Questions, or images, at once."""
+    batch_size: int = 32
+    """Questions, or pictures, at once. A 1.3B model takes up to 0.5 GB for each in bfloat16."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu, cuda or cuda:N."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Of the weights: auto is bfloat16, the protocol's, on a GPU and float32 elsewhere."""
 
 
 def main() -> None:
     """Parse the command line and measure."""
-    arguments = cli.parse(Arguments, prog="python -m janus.evaluate")
-    suite = _suite(arguments)
+    arguments, benchmarks = read_command(sys.argv[1:])
+    templates = cli.pairs(arguments.prompt, "--prompt", "NAME=TEMPLATE")
+    prompts.wording({}, templates, arguments.max_new_tokens)
+    chosen = run.choose(benchmarks, arguments.data, arguments.limit)
+    models = {"model": arguments.model, "baseline": arguments.baseline}
+    if run.needs_model(chosen) and not arguments.model:
+        raise cli.UserError(f"--model is missing: a Janus folder or hub id (see {PROG} --help)")
 
-    import torch
+    from janus.train.world import join_world
 
-    from janus.evaluate.run import evaluate
-    from janus.model.checkpoints.model_folder import load_janus
-
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    runs = [("model", arguments.model, arguments.out)]
-    if arguments.baseline:
-        runs.append(("baseline", arguments.baseline, arguments.out / "baseline"))
-    results = {}
-    for name, folder, out in runs:
-        model, processor = load_janus(folder, device=device)
-        with _progress(name) as on_progress:
-            results[name] = evaluate(model.eval(), processor, suite, out, on_progress)
-    print(json.dumps(results, indent=2))
+    device = arguments.device.partition(":")[0]
+    with join_world(device) as world:
+        for name, model in models.items():
+            if model is None:
+                continue
+            out = arguments.out / "baseline" if name == "baseline" else arguments.out
+            _measure(arguments, name, model, out, chosen, templates, world)
+            gc.collect()
+        if world.is_main:
+            print(json.dumps(_finish(arguments, chosen), indent=2))
 
 
-def _suite(arguments: Arguments) -> Suite:
-    """Read every file first, so that a wrong one is told before a model is loaded."""
-    asked = {}
-    forms: dict[Kind, str] = {}
-    for kind in questions.KINDS:
-        forms[kind] = getattr(arguments, f"{kind}_form")
-        if "{question}" not in forms[kind]:
-            raise ValueError(f"--{kind.replace('_', '-')}-form: {forms[kind]!r} has no {{question}} in it")
-        if (path := getattr(arguments, kind)) is not None:
-            asked[kind] = questions.read_questions(path, kind)[: arguments.limit]
-    prompts = geneval.read_prompts(arguments.geneval) if arguments.geneval else []
-    if arguments.limit is not None:
-        by_task = {task: [one for one in prompts if one.tag == task][: arguments.limit] for task in geneval.TASKS}
-        prompts = [prompt for group in by_task.values() for prompt in group]
-    if not asked and not prompts:
-        raise ValueError("nothing to measure: give --pope, --multiple-choice, --counting or --geneval")
-    from janus.evaluate.detectors import DETECTORS
+def read_command(words: Sequence[str]) -> tuple[Arguments, dict[str, Benchmark]]:
+    """The arguments, and the benchmarks they name with their options. Raises UserError with one line."""
+    named = _named(words)
+    if "--benchmarks" in words and not named:
+        raise cli.UserError(f"nothing to measure: --benchmarks takes one or more of {', '.join(BENCHMARKS.names())}")
+    options = [(name, BENCHMARKS.load(name).Benchmark) for name in named]
+    fields: list[Any] = [(name, kind, field(default_factory=kind)) for name, kind in options]
+    command = make_dataclass("Command", fields, bases=(Arguments,), frozen=True, kw_only=True)
+    parsed = cli.parse(command, prog=PROG, args=words, description=_description())
+    return parsed, {name: getattr(parsed, name) for name in named}
 
-    return Suite(
-        images=arguments.images,
-        asked=asked,
-        forms=forms,
-        prompts=prompts,
-        detector=DETECTORS.load(arguments.detector).load(arguments.device),
-        sampling=arguments.sampling,
-        max_new_tokens=arguments.max_new_tokens,
-        batch_size=arguments.batch_size,
+
+def _named(words: Sequence[str]) -> list[str]:
+    """The benchmarks that a command line names: their options are known only then."""
+    named: list[str] = []
+    for place, word in enumerate(words):
+        if word.startswith("--benchmarks="):
+            named.append(word.partition("=")[2])
+        if word == "--benchmarks":
+            rest = words[place + 1 :]
+            end = next((index for index, other in enumerate(rest) if other.startswith("-")), len(rest))
+            named += rest[:end]
+    return list(dict.fromkeys(named))
+
+
+def _description() -> str:
+    """The help's first lines: what can be measured."""
+    lines = []
+    for name in BENCHMARKS.names():
+        try:
+            lines.append(f"{name}: {(BENCHMARKS.load(name).__doc__ or '').strip().splitlines()[0]}")
+        except (ValueError, IndexError) as error:
+            lines.append(f"{name}: {error}")
+    return "\n\n".join(
+        [
+            "Measure a Janus model: answers to questions about pictures, and pictures drawn from prompts.",
+            "Benchmarks (--benchmarks NAME ... --help shows their options):",
+            *lines,
+        ]
     )
 
 
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Progress]:
-    """A bar per part on a terminal; a line whenever a part has got further elsewhere."""
-    console = cli.console()
-    if not console.is_terminal:
-        yield lambda part, done, total: console.print(f"{name}, {part}: {done} of {total}")
-        return
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+def _measure(
+    arguments: Arguments,
+    name: str,
+    model: str,
+    out: Path,
+    chosen: Sequence[run.Chosen],
+    templates: Mapping[str, str],
+    world: World,
+) -> None:
+    """Load a model, run all benchmarks, write results.json."""
+    from janus.train.record import environment
 
-    tasks: dict[str, TaskID] = {}
-    with Bars(console=console) as bars:
+    subject, wording = None, prompts.wording({}, templates, arguments.max_new_tokens)
+    with world.agreed():
+        if model:
+            subject, own = _load(model, arguments, world)
+            wording = prompts.wording(own, templates, arguments.max_new_tokens)
+    settings = run.Settings(wording, arguments.protocol, arguments.sampling, arguments.batch_size, str(world.device))
+    with progress.shown(cli.console(), name if world.size == 1 else f"{name}, process 1 of {world.size}") as show:
+        records = run.evaluate(subject, chosen, out, settings, world, show if world.is_main else lambda *_: None)
+    if world.is_main:
+        facts = {"model": model, "date": datetime.now(UTC).isoformat(timespec="seconds"), **environment(world)}
+        write_results(out, records, run=facts)
+        for one, record in records.items():
+            for note in record["notes"]:
+                cli.console().print(f"[yellow]{name}, {one}:[/] {cli.escape(note)}")
 
-        def show(part: str, done: int, total: int) -> None:
-            if part not in tasks:
-                tasks[part] = bars.add_task(f"{name}, {part}", total=total)
-            bars.update(tasks[part], completed=done)
 
-        yield show
+def _load(model: str, arguments: Arguments, world: World) -> tuple[run.Subject, dict[str, Any]]:
+    """The model on this process's device, and what its configuration says about how to ask it."""
+    import torch
+
+    from janus.model.checkpoints.hub import local_folder
+    from janus.model.checkpoints.model_folder import load_janus
+    from janus.model.device import placement
+    from janus.train.record import model_digest
+
+    folder = local_folder(model, weights=True)
+    _, dtype = placement(arguments.device)
+    if arguments.dtype != "auto":
+        dtype = getattr(torch, arguments.dtype)
+    loaded, processor = load_janus(folder, dtype=dtype, device=world.device)
+    fingerprint = digest([model_digest(folder), processor.tokenizer_identity(), processor.image_identity()])
+    return run.Subject(loaded, processor, fingerprint), getattr(loaded.config, "evaluation", {})
+
+
+def _finish(arguments: Arguments, chosen: Sequence[run.Chosen]) -> dict[str, Any]:
+    """Compare where asked to, write results and report; the scores for stdout."""
+    from janus.evaluate.results import read_results, read_scores
+
+    out = arguments.out
+    results = read_results(out)
+    others = {"baseline": out / "baseline"} if arguments.baseline else {}
+    if arguments.compare is not None:
+        others[str(arguments.compare)] = arguments.compare
+    comparisons = {name: compare(chosen, out, folder) for name, folder in others.items()}
+    write_results(out, results["benchmarks"], run=results["run"], comparisons=comparisons)
+    return read_scores(out)
 
 
 if __name__ == "__main__":

@@ -1,171 +1,332 @@
-"""Ask a model everything in a suite and write down every answer.
+"""An evaluation: every benchmark asked or drawn, marked, scored and written down.
 
-Written into the output folder: `results.json` (the numbers), `<kind>.jsonl` (one line per question: what was asked,
-said, understood and expected), `geneval.jsonl` (one line per image, with what the detector found), `geneval.npy` (the
-images, uint8[N, S, S, 3]) and `geneval.png` (all of them, framed by verdict).
+OUT/results.json              all scores with intervals, and under which conditions (design D19)
+OUT/report.html               the same to look at (janus.evaluate.report)
+OUT/<benchmark>/rows.jsonl    every question or picture, what came of it, and the verdict
+OUT/<benchmark>/pictures.png  the drawn pictures, framed by verdict
+OUT/pictures/<set>/           the drawn pictures (janus.evaluate.draw)
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from janus.evaluate import geneval, questions
-from janus.evaluate.questions import KINDS, Kind, Question
-from janus.report.contact_sheet import contact_sheet
-from schemas.files import atomic_file, write_file
+from janus.evaluate import ask, draw, store
+from janus.evaluate.benchmark import BENCHMARKS, Benchmark, Drawing, Drawn, Prompt, Question, Questions
+from janus.evaluate.draw import Sampling
+from janus.evaluate.extract import Protocol
+from janus.evaluate.metrics import Metrics, estimate
+from janus.evaluate.prompts import Wording
+from schemas.digest import digest
+from schemas.files import atomic_file
 
 if TYPE_CHECKING:
     from janus.model.network import Janus
     from janus.model.processor import Processor
+    from janus.train.world import World
 
-FORMS: dict[Kind, str] = {
-    "pope": "{question}\nAnswer the question using a single word or phrase.",
-    "multiple_choice": "{question}\n\nAnswer with the option's letter from the given choices directly.",
-    "counting": "{question}\nAnswer the question using a single word or phrase.",
-}
-"""How questions are put: the wording with which the paper's authors reproduced their numbers (VLMEvalKit)."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How images are drawn. The paper's GenEval settings are unpublished; these are its scripts' defaults."""
-
-    cfg_scale: float = 5.0
-    """Classifier-free guidance weight; 1 is off."""
-    temperature: float = 1.0
-    images_per_prompt: int = 4
-    seed: int = 0
-    template: str = "chat"
-    """chat: the prompt as a user's turn (a stage-3 model). plain: the bare caption (stages 1 and 2)."""
-
-
-@dataclass(frozen=True)
-class Suite:
-    """What to measure. Parts that are empty are left out."""
-
-    images: Path | None = None
-    """Folder that the questions' image names are relative to."""
-    asked: Mapping[Kind, list[Question]] = field(default_factory=dict)
-    forms: Mapping[Kind, str] = field(default_factory=lambda: dict(FORMS))
-    prompts: list[geneval.Prompt] = field(default_factory=list)
-    detector: geneval.Detector | None = None
-    sampling: Sampling = Sampling()
-    max_new_tokens: int = 16
-    batch_size: int = 64
-    """Questions, or images, at once."""
-
-
+UNREADABLE = 0.5
+"""Share of unreadable answers above which a result carries a warning."""
+SHEET_SIDE = 96
+"""Longest side of a picture on the sheet of all, pixels."""
 Progress = Callable[[str, int, int], None]
-"""Called with (part, done, total)."""
+"""Called with (benchmark, done, total)."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A benchmark with what it asks or draws."""
+
+    name: str
+    benchmark: Benchmark
+    items: Sequence[Question] | Sequence[Prompt]
+    split: str
+    size: int
+    """Items without `limit`: fewer are not the benchmark."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How all benchmarks of an evaluation are run."""
+
+    wording: Wording
+    protocol: Protocol = "vlmevalkit"
+    sampling: Sampling = field(default_factory=Sampling)
+    batch_size: int = 32
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model under evaluation."""
+
+    model: Janus
+    processor: Processor
+    fingerprint: str
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights that answer: "bfloat16"."""
+        return str(self.model.lm_head.weight.dtype).removeprefix("torch.")
+
+
+def choose(benchmarks: Mapping[str, Benchmark], data: Path, limit: int | None = None) -> list[Chosen]:
+    """Read the files of all benchmarks, so that a wrong one is told before a model is loaded.
+
+    Args:
+        benchmarks: name to benchmark with its options.
+        data: folder of their usual places.
+        limit: take only the first so many questions, or prompts of each category.
+
+    Raises:
+        ValueError, FileNotFoundError: with one line that begins with the benchmark.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit {limit}: expected 1 or more")
+    chosen = []
+    for name, benchmark in benchmarks.items():
+        try:
+            if isinstance(benchmark, Questions):
+                questions = benchmark.read(data)
+                _check_ids(questions)
+                chosen.append(Chosen(name, benchmark, questions[:limit], benchmark.split(data), len(questions)))
+            elif isinstance(benchmark, Drawing):
+                prompts = benchmark.prompts(data)
+                chosen.append(Chosen(name, benchmark, _first(prompts, limit), benchmark.split(data), len(prompts)))
+            else:
+                raise TypeError(f"benchmark {name}: {BENCHMARKS.load(name).__name__}.Benchmark is of neither kind")
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"{name}: {error}") from None
+    return chosen
+
+
+def _check_ids(questions: Sequence[Question]) -> None:
+    seen: set[str] = set()
+    for question in questions:
+        if question.id in seen:
+            raise ValueError(f"two questions have the id {question.id}; ids must be unique")
+        seen.add(question.id)
+
+
+def _first(prompts: list[Prompt], limit: int | None) -> list[Prompt]:
+    if limit is None:
+        return prompts
+    count: dict[str, int] = {}
+    kept = []
+    for prompt in prompts:
+        count[prompt.category] = count.get(prompt.category, 0) + 1
+        if count[prompt.category] <= limit:
+            kept.append(prompt)
+    return kept
+
+
+def needs_model(chosen: Sequence[Chosen]) -> bool:
+    """Whether anything is asked or drawn: pictures drawn elsewhere are judged without a model."""
+    return any(not isinstance(one.benchmark, Drawing) or one.benchmark.pictures is None for one in chosen)
 
 
 def evaluate(
-    model: Janus, processor: Processor, suite: Suite, out: Path, on_progress: Progress = lambda *_: None
-) -> dict[str, dict[str, float]]:
-    """Run every part of `suite`; returns the numbers, which also stand in `out/results.json`.
+    subject: Subject | None,
+    chosen: Sequence[Chosen],
+    out: Path,
+    settings: Settings,
+    world: World,
+    on_progress: Progress = lambda *_: None,
+) -> dict[str, dict[str, Any]]:
+    """Run benchmarks; returns a record of each, on the first process (others: nothing).
+
+    Args:
+        subject: the model; None is enough where `needs_model` says so.
 
     Raises:
-        FileNotFoundError: if an image of a question is missing (named with its file and question).
+        ValueError, FileNotFoundError: with one line, for what a user can mend.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, dict[str, float]] = {}
-    for kind in KINDS:
-        if kind in suite.asked:
-            results[kind] = _ask(model, processor, suite, kind, out, on_progress)
-    if suite.prompts:
-        results["geneval"] = _draw(model, processor, suite, out, on_progress)
-    write_file(out / "results.json", json.dumps(results, indent=2) + "\n")
-    return results
+    records = {}
+    for one in chosen:
+        if isinstance(one.benchmark, Questions):
+            rows = _asked(subject, one, one.benchmark, out, settings, world, on_progress)
+        else:
+            assert isinstance(one.benchmark, Drawing)
+            rows = _drawn(subject, one, one.benchmark, out, settings, world, on_progress)
+        if world.is_main:
+            store.write_lines(out / one.name / "rows.jsonl", rows)
+            records[one.name] = _record(subject, one, rows, settings)
+            one.benchmark.submission(rows, out / one.name)
+    return records
 
 
-def _ask(
-    model: Janus, processor: Processor, suite: Suite, kind: Kind, out: Path, on_progress: Progress
-) -> dict[str, float]:
-    from janus.model.inference.answering import answer
-    from schemas.sample import IMAGE_MARK, Message
-
-    asked = suite.asked[kind]
-    said: list[str] = []
-    for start in range(0, len(asked), suite.batch_size):
-        batch = asked[start : start + suite.batch_size]
-        on_progress(kind, start, len(asked))
-        said += answer(
-            model,
-            processor,
-            [[Message(role="user", text=f"{IMAGE_MARK}\n{one.prompt(suite.forms[kind])}")] for one in batch],
-            [[_open(suite.images, one)] for one in batch],
-            max_new_tokens=suite.max_new_tokens,
-            batch_size=suite.batch_size,
+def _asked(
+    subject: Subject | None,
+    one: Chosen,
+    benchmark: Questions,
+    out: Path,
+    settings: Settings,
+    world: World,
+    on_progress: Progress,
+) -> list[dict[str, Any]]:
+    assert subject is not None, "questions need a model"
+    questions: Sequence[Question] = one.items  # type: ignore[assignment]
+    asked = [
+        [question.id, [name.name for name in question.pictures]]
+        + [message.text for message in ask.conversation(question, settings.wording)]
+        for question in questions
+    ]
+    identity = {
+        "questions": digest(asked),
+        "model": subject.fingerprint,
+        "dtype": subject.dtype,
+        "max_new_tokens": settings.wording.max_new_tokens,
+        "batch_size": settings.batch_size,
+    }
+    with world.agreed():
+        answers = store.AnswerStore(out / one.name, identity, world.rank)
+        ask.ask(
+            subject.model,
+            subject.processor,
+            questions,
+            settings.wording,
+            answers,
+            batch_size=settings.batch_size,
+            world=world,
+            on_progress=lambda done, total: on_progress(one.name, done, total),
         )
-    on_progress(kind, len(asked), len(asked))
-    answers = [questions.read_answer(one, kind, text) for one, text in zip(asked, said, strict=True)]
-    _write_lines(
-        out / f"{kind}.jsonl",
-        (
-            {**asdict(one), "said": text, "answer": understood, "correct": understood == one.label}
-            for one, text, understood in zip(asked, said, answers, strict=True)
-        ),
-    )
-    labels = [one.label for one in asked]
-    return questions.pope_scores(labels, answers) if kind == "pope" else questions.accuracy(labels, answers)
+    world.barrier()
+    if not world.is_main:
+        return []
+    said = answers.read()
+    return [
+        {
+            "id": question.id,
+            "unit": question.unit or question.id,
+            "category": question.category,
+            "pictures": [picture.name for picture in question.pictures],
+            "question": question.text,
+            "options": dict(question.options),
+            "answer": question.answer,
+            "said": said[question.id],
+            **benchmark.mark(question, said[question.id], settings.protocol),
+            **question.facts,
+        }
+        for question in questions
+    ]
 
 
-def _open(folder: Path | None, question: Question) -> Any:
-    from janus.images import load_rgb
+def _drawn(
+    subject: Subject | None,
+    one: Chosen,
+    benchmark: Drawing,
+    out: Path,
+    settings: Settings,
+    world: World,
+    on_progress: Progress,
+) -> list[dict[str, Any]]:
+    prompts: Sequence[Prompt] = one.items  # type: ignore[assignment]
+    folder = benchmark.pictures or out / "pictures" / benchmark.prompt_set
+    pictures = draw.drawn(folder, prompts, benchmark.images_per_prompt)
+    if benchmark.pictures is None:
+        assert subject is not None, "drawing needs a model"
+        identity = {
+            "prompts": digest([prompt.text for prompt in prompts]),
+            "model": subject.fingerprint,
+            "dtype": subject.dtype,
+            "sampling": draw.sampling_facts(settings.sampling, benchmark.images_per_prompt),
+            "batch_size": settings.batch_size,
+        }
+        with world.agreed():
+            folder.mkdir(parents=True, exist_ok=True)
+            store.claim(folder, identity)
+            draw.draw(
+                subject.model,
+                subject.processor,
+                benchmark.prompt_set,
+                pictures,
+                settings.sampling,
+                batch_size=settings.batch_size,
+                world=world,
+                on_progress=lambda done, total: on_progress(one.name, done, total),
+            )
+        world.barrier()
+    if not world.is_main:
+        return []
+    (out / one.name).mkdir(parents=True, exist_ok=True)
+    rows = [{"unit": row["id"].partition("/")[0], **row} for row in benchmark.rows(pictures, settings.device)]
+    _sheet(pictures, rows, out / one.name / "pictures.png")
+    return rows
 
-    path = (folder or Path()) / question.image
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image (question {question.id}); give its folder with --images")
-    return load_rgb(path.read_bytes())
+
+def _sheet(pictures: Sequence[Drawn], rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """All pictures on one sheet, where there is a verdict for each."""
+    from janus.report.contact_sheet import contact_sheet
+
+    if [row["id"] for row in rows] == [one.id for one in pictures]:
+        small = [one.small(SHEET_SIDE) for one in pictures]
+        sheet = contact_sheet(small, verdicts=[bool(row["correct"]) for row in rows])
+        with atomic_file(path) as file:
+            sheet.save(file, "PNG")
 
 
-def _draw(model: Janus, processor: Processor, suite: Suite, out: Path, on_progress: Progress) -> dict[str, float]:
-    from janus.model.inference.sampling import sample_images
+def _record(
+    subject: Subject | None, one: Chosen, rows: Sequence[Mapping[str, Any]], settings: Settings
+) -> dict[str, Any]:
+    """What results.json says about a benchmark: scores, and everything that a number depends on."""
+    benchmark = one.benchmark
+    scores = scored(benchmark, rows)
+    record: dict[str, Any] = {
+        "title": benchmark.title,
+        "split": one.split,
+        "items": len(one.items),
+        "whole": len(one.items) == one.size,
+        "model": subject and subject.fingerprint,
+        "dtype": subject and subject.dtype,
+        "main": benchmark.main if benchmark.main in scores else None,
+        "scores": {name: {"value": s.value, "low": s.low, "high": s.high} for name, s in scores.items()},
+        "notes": [],
+    }
+    notes: list[str] = record["notes"]
+    if not record["whole"]:
+        notes.append(f"Not the benchmark: {len(one.items)} of {one.size} items (--limit).")
+    if isinstance(benchmark, Questions):
+        used = sorted({question.template for question in one.items if isinstance(question, Question)})
+        wording = settings.wording
+        record |= {
+            "protocol": benchmark.protocols[settings.protocol],
+            "prompts": {name: wording.templates[name] for name in used},
+            "prompts_from": {name: wording.origin[name] for name in used},
+            "sampling": "greedy",
+            "max_new_tokens": wording.max_new_tokens,
+        }
+        notes += _reading_notes(rows)
+    elif isinstance(benchmark, Drawing):
+        record |= {"protocol": benchmark.protocol}
+        if benchmark.pictures is None:
+            record |= {"sampling": draw.sampling_facts(settings.sampling, benchmark.images_per_prompt)}
+        else:
+            record |= {"sampling": None, "model": None, "dtype": None}
+            notes.append(f"Pictures drawn elsewhere: {benchmark.pictures}.")
+    return record
 
-    if suite.detector is None:
-        raise ValueError("prompts need a detector that reads the images drawn from them; give --detector")
-    sampling = suite.sampling
-    wanted = [prompt for prompt in suite.prompts for _ in range(sampling.images_per_prompt)]
-    on_progress("geneval", 0, len(wanted))
-    images = sample_images(
-        model,
-        processor,
-        [prompt.text for prompt in wanted],
-        template=sampling.template,
-        cfg_scale=sampling.cfg_scale,
-        temperature=sampling.temperature,
-        seeds=[_seed(sampling.seed, index) for index in range(len(wanted))],
-        batch_size=suite.batch_size,
-        on_progress=lambda done: on_progress("geneval", done, len(wanted)),
-    )
-    lines, verdicts = [], []
-    for prompt, image in zip(wanted, images, strict=True):
-        found = suite.detector.detect(image)
-        correct, problem = geneval.judge(found, prompt.metadata)
-        verdicts.append(correct)
-        lines.append(
-            {"tag": prompt.tag, "prompt": prompt.text, "correct": correct, "problem": problem}
-            | {"found": [asdict(one) for one in found]}
+
+def scored(benchmark: Benchmark, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Scores with intervals of the rows whose right answer is known."""
+    known = [row for row in rows if row.get("correct", 0) is not None]
+    metrics: Metrics = benchmark.metrics(known) if known else {}
+    return estimate(metrics, [row["unit"] for row in known])
+
+
+def _reading_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader of the scores must know about the answers."""
+    notes = []
+    if all(row["correct"] is None for row in rows):
+        notes.append("The right answers of this split are not published: no scores, only a file to submit.")
+    unreadable = [row for row in rows if row["read"] is None]
+    if len(unreadable) > UNREADABLE * len(rows):
+        said = json.dumps(unreadable[0]["said"][:80], ensure_ascii=False)
+        notes.append(
+            f"WARNING: {len(unreadable)} of {len(rows)} answers could not be read, the first is {said}. Does the model "
+            "know this wording? Give its own with --prompt, or in its config.json (docs/evaluation.md)."
         )
-    _write_lines(out / "geneval.jsonl", lines)
-    with atomic_file(out / "geneval.npy") as file:
-        np.save(file, images)
-    with atomic_file(out / "geneval.png") as file:
-        contact_sheet(list(images), side=96, verdicts=verdicts).save(file, "PNG")
-    return geneval.scores((prompt.tag, correct) for prompt, correct in zip(wanted, verdicts, strict=True))
-
-
-def _seed(seed: int, index: int) -> int:
-    """A seed of its own for each image, so that the result does not depend on batches."""
-    return int.from_bytes(hashlib.sha256(f"geneval/{seed}/{index}".encode()).digest()[:6], "big")
-
-
-def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    write_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return notes

@@ -8,8 +8,8 @@ from demo import demo
 from demo.chain import ROOT, Step
 from flows.corpus import Command
 from janus import cli
-from janus.evaluate.__main__ import Arguments
-from janus.train.__main__ import read_command
+from janus.evaluate.__main__ import read_command
+from janus.train.__main__ import read_command as read_train_command
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +32,16 @@ def test_commands_are_accepted_by_the_programs_they_call(steps: dict[str, Step])
     assert [Path(spec).stem for spec in corpora.specs] == list(demo.CORPORA)
     assert corpora.serve == (("shapes.test:80=runs/demo/world/http",),)
     for stage in demo.STAGES:
-        train = read_command(list(steps[f"train{stage}"].arguments))
+        train = read_train_command(list(steps[f"train{stage}"].arguments))
         assert (train.recipe.stage, train.recipe.preset) == (stage, "tiny")
         start = f"train/stage{stage - 1}/model" if stage > 1 else "base/janus"
         assert train.model == Path("runs/demo") / start
         assert train.data == Path("runs/demo/corpora") / demo.CORPORA[stage - 1]
-    evaluate = cli.parse(Arguments, prog="", args=steps["evaluate"].arguments)
+    evaluate, benchmarks = read_command(steps["evaluate"].arguments)
     assert (evaluate.model, evaluate.baseline) == ("runs/demo/train/stage3/model", "runs/demo/base/janus")
-    assert (evaluate.sampling.images_per_prompt, evaluate.pope_form) == (1, "{question}")
+    assert list(benchmarks) == ["pope", "multiple_choice", "counting", "geneval"]
+    assert benchmarks["geneval"].detector == "shapes"
+    assert benchmarks["geneval"].images_per_prompt == 1
 
 
 def test_long_steps_resume_and_quick_ones_start_anew(steps: dict[str, Step]) -> None:

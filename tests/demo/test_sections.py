@@ -37,10 +37,10 @@ def test_reconstructions_carry_their_psnr() -> None:
 
 def test_images_are_counted_by_task_and_framed_by_verdict() -> None:
     lines = [
-        {"tag": "counting", "prompt": "two < three", "correct": True, "problem": ""},
-        {"tag": "counting", "prompt": "two", "correct": False, "problem": "expected 2 circle, found 1"},
+        {"category": "counting", "prompt": "two < three", "correct": 1.0, "problem": ""},
+        {"category": "counting", "prompt": "two", "correct": 0.0, "problem": "expected 2 circle, found 1"},
     ]
-    html = build.generated(lines, np.zeros((2, 8, 8, 3), np.uint8))
+    html = build.generated([(line, np.zeros((8, 8, 3), np.uint8)) for line in lines])
     assert "counting: 1 of 2 right" in html
     assert re.findall(r'class="(right|wrong)"', html) == ["right", "wrong"]
     assert "two &lt; three" in html
@@ -48,8 +48,10 @@ def test_images_are_counted_by_task_and_framed_by_verdict() -> None:
 
 
 def test_questions_are_about_different_pictures_and_not_always_the_first() -> None:
-    lines = [{"image": f"{picture}", "text": f"{picture}-{place}"} for picture in range(9) for place in range(3)]
-    chosen = [line["text"] for line in build.one_per_picture(lines)]
+    lines = [
+        {"pictures": [f"{picture}"], "question": f"{picture}-{place}"} for picture in range(9) for place in range(3)
+    ]
+    chosen = [line["question"] for line in build.one_per_picture(lines)]
     assert chosen == ["0-0", "1-1", "2-2", "3-0", "4-1", "5-2"]
 
 

@@ -1,126 +1,251 @@
+"""Whole evaluations of a toy model, by the command."""
+
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from demo.detector import ShapesDetector
-from janus.evaluate import geneval
-from janus.evaluate.questions import Question
-from janus.evaluate.run import Sampling, Suite, evaluate
-from tests.model.toy import toy_janus
+from janus.evaluate import __main__ as command
+from janus.evaluate import draw, store
+from janus.evaluate.results import read_results
+from tests.evaluate.worlds import write_data, write_lines, write_model
+from tests.train.ranks import CONTEXT, run_ranks
 
-PROMPT = geneval.Prompt(
-    "single_object",
-    "a circle",
-    {"tag": "single_object", "prompt": "a circle", "include": [{"class": "circle", "count": 1}]},
-)
-
-
-class Grey:
-    """A detector that finds a circle in images that are darker than half grey on average."""
-
-    def detect(self, image: np.ndarray) -> list[geneval.Detection]:
-        return [geneval.Detection("circle", (0, 0, 9, 9))] if image.mean() < 127.5 else []
+COUNTING = ("--benchmarks", "counting", "--counting.questions")
+GENEVAL = ("--geneval.detector", "shapes", "--geneval.images-per-prompt", "2", "--cfg-scale", "2")
 
 
 @pytest.fixture(scope="module")
-def janus():
-    return toy_janus()
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_model(folder / "model")
+    write_data(folder / "data")
+    return folder
 
 
-@pytest.fixture
-def suite(tmp_path: Path) -> Suite:
-    for index in range(3):
-        Image.new("RGB", (64, 64), (80 * index, 40, 200)).save(tmp_path / f"{index}.png")
-    asked = [Question(str(index), f"{index}.png", "is it?", "yes") for index in range(3)]
-    return Suite(
-        images=tmp_path,
-        asked={"pope": asked, "counting": [Question("1", "0.png", "how many?", "2")]},
-        forms={"pope": "{question}", "counting": "{question}"},
-        prompts=[PROMPT],
-        detector=Grey(),
-        sampling=Sampling(cfg_scale=2.0, images_per_prompt=5),
-        max_new_tokens=4,
-        batch_size=2,
-    )
+@pytest.fixture(scope="module")
+def whole(world: Path) -> Path:
+    """An evaluation that nothing disturbed."""
+    return run(world, "out", "pope", "counting", "geneval", *GENEVAL)
 
 
-def test_numbers_are_those_of_the_lines_written_beside_them(janus, suite: Suite, tmp_path: Path) -> None:
-    results = evaluate(*janus, suite, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
-    pope = [json.loads(line) for line in (tmp_path / "out" / "pope.jsonl").read_text().splitlines()]
-    assert [line["id"] for line in pope] == ["0", "1", "2"]
-    assert results["pope"]["accuracy"] == sum(line["correct"] for line in pope) / 3
-    assert results["counting"]["questions"] == 1
-    images = np.load(tmp_path / "out" / "geneval.npy")
-    lines = [json.loads(line) for line in (tmp_path / "out" / "geneval.jsonl").read_text().splitlines()]
-    assert images.shape == (5, 64, 64, 3)
-    assert [line["correct"] for line in lines] == [bool(image.mean() < 127.5) for image in images]
-    assert results["geneval"]["overall"] == np.mean([line["correct"] for line in lines])
+def words(world: Path, out: str, *rest: str, batch_size: int = 4) -> list[str]:
+    options = next((index for index, word in enumerate(rest) if word.startswith("-")), len(rest))
+    return [
+        *("--model", str(world / "model"), "--data", str(world / "data"), "--out", str(world / out)),
+        *("--benchmarks", *rest[:options], "--batch-size", str(batch_size), "--device", "cpu", *rest[options:]),
+    ]
 
 
-def test_the_result_does_not_depend_on_the_batch_size(janus, suite: Suite, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    evaluate(*janus, suite, tmp_path / "two")
-    evaluate(*janus, replace(suite, batch_size=64), tmp_path / "all")
-    for name in ("pope.jsonl", "counting.jsonl", "geneval.jsonl", "results.json"):
-        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
-    assert len(np.unique(np.load(tmp_path / "two" / "geneval.npy"), axis=0)) > 1  # each image has a seed of its own
-
-
-def test_a_missing_image_is_named_with_its_question(janus, suite: Suite, tmp_path: Path) -> None:
-    (tmp_path / "1.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1\.png: no such image \(question 1\)"):
-        evaluate(*janus, suite, tmp_path / "out")
+def run(world: Path, out: str, *rest: str, **options: Any) -> Path:
+    before = sys.argv
+    sys.argv = ["janus.evaluate", *words(world, out, *rest, **options)]
+    try:
+        command.main()
+    finally:
+        sys.argv = before
+    return world / out
 
 
-def test_the_shapes_detector_and_the_benchmarks_rules_agree_with_what_was_drawn() -> None:
-    from demo.world.draw import draw
-    from demo.world.scene import make_scene
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
-    for index in range(60):
-        scene = make_scene(3, "train", index)
-        found = ShapesDetector().detect(draw(scene))
-        assert sorted((one.color, one.name) for one in found) == sorted(item.pair for item in scene.objects)
-        shape = scene.objects[0].shape
-        count = sum(item.shape == shape for item in scene.objects)
-        metadata = {
-            "tag": "counting",
-            "include": [{"class": shape, "count": count}],
-            "exclude": [{"class": shape, "count": count + 1}],
-        }
-        assert geneval.judge(found, metadata) == (True, "")
-        metadata = {**metadata, "include": [{"class": shape, "count": count + 1}], "exclude": []}
-        assert not geneval.judge(found, metadata)[0]
+
+def content(out: Path) -> dict[str, bytes]:
+    """What an evaluation comes to: rows, pictures, scores."""
+    files = [*out.rglob("rows.jsonl"), *out.rglob("*.png")]
+    scores = json.dumps(read_results(out)["benchmarks"]).encode()
+    return {str(path.relative_to(out)): path.read_bytes() for path in files} | {"scores": scores}
+
+
+def test_scores_are_those_of_the_rows_beside_them(whole: Path) -> None:
+    results = read_results(whole)["benchmarks"]
+    pope = lines(whole / "pope" / "rows.jsonl")
+    assert len(pope) == 6 * 5  # the questions of two splits, each asked once
+    assert sum(len(row["splits"]) for row in pope) == 6 * 7
+    right = sum(row["correct"] * len(row["splits"]) for row in pope)
+    assert results["pope"]["scores"]["accuracy"]["value"] == pytest.approx(right / (6 * 7))
+    assert results["pope"]["split"] == "coco_pope_popular, coco_pope_random"
+    drawn = lines(whole / "geneval" / "rows.jsonl")
+    assert [row["id"] for row in drawn] == [f"{p:05d}/{s:04d}" for p in range(3) for s in range(2)]
+    assert results["geneval"]["scores"]["overall"]["value"] == pytest.approx(
+        (np.mean([row["correct"] for row in drawn if row["category"] == "single_object"]) + drawn[2]["correct"] / 2
+         + drawn[3]["correct"] / 2) / 2
+    )  # fmt: skip
+
+
+def test_pictures_lie_in_the_benchmarks_own_layout_and_each_has_its_seed(whole: Path) -> None:
+    folder = whole / "pictures" / "geneval"
+    about = json.loads((folder / "00002" / "metadata.jsonl").read_text())
+    assert (about["tag"], about["prompt"]) == ("single_object", "a red square in a corner")
+    pictures = [np.asarray(Image.open(path)) for path in sorted(folder.rglob("samples/*.png"))]
+    assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 6
+    assert len({picture.tobytes() for picture in pictures}) == 6
+
+
+def test_a_result_says_what_it_depends_on(whole: Path) -> None:
+    results = read_results(whole)
+    assert set(results["run"]) >= {"model", "date", "git", "device", "packages", "command"}
+    counting, geneval = results["benchmarks"]["counting"], results["benchmarks"]["geneval"]
+    assert counting["prompts"] == {"short": "{question}\nAnswer the question using a single word or phrase."}
+    assert counting["prompts_from"] == {"short": "protocol"}
+    assert (counting["protocol"], counting["dtype"], counting["max_new_tokens"]) == ("vlmevalkit", "float32", 4)
+    assert geneval["sampling"]["images_per_prompt"] == 2
+    assert len(geneval["model"]) == 64
+    assert counting["whole"]
+
+
+def test_pictures_drawn_elsewhere_are_judged_without_a_model(whole: Path, world: Path) -> None:
+    arguments = words(world, "judged", "geneval", *GENEVAL, "--geneval.pictures", str(whole / "pictures" / "geneval"))
+    before, sys.argv = sys.argv, ["janus.evaluate", *arguments[2:]]
+    try:
+        command.main()
+    finally:
+        sys.argv = before
+    judged, drawn = (read_results(out)["benchmarks"]["geneval"] for out in (world / "judged", whole))
+    assert judged["scores"] == drawn["scores"]
+    assert judged["model"] is None
+    assert "Pictures drawn elsewhere" in judged["notes"][0]
+
+
+def dies(place: str, after: int, world: str, out: str) -> None:
+    """An evaluation that kills its own process before it stores batch, or picture, number `after`."""
+    left = after
+
+    def mortal(function: Any) -> Any:
+        def wrapped(*arguments: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                if place == "add":  # with half a line on disk
+                    with arguments[0]._path.open("a") as file:
+                        file.write('{"id": "')
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            return function(*arguments)
+
+        return wrapped
+
+    if place == "add":
+        store.AnswerStore.add = mortal(store.AnswerStore.add)  # type: ignore[method-assign]
+    else:
+        draw._save = mortal(draw._save)
+    run(Path(world), out, "pope", "counting", "geneval", *GENEVAL)
+
+
+@pytest.mark.parametrize(("place", "after"), [("add", 3), ("save", 3)])
+def test_a_killed_evaluation_goes_on_to_the_same_result(world: Path, whole: Path, place: str, after: int) -> None:
+    out = world / f"killed-{place}"
+    process = CONTEXT.Process(target=dies, args=(place, after, str(world), out.name))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    before = sum(path.read_bytes().count(b"\n") for path in out.rglob("answers-*.jsonl"))
+    assert 0 < before < 30 if place == "add" else before == 36
+    assert len(list(out.rglob("0*/samples/*.png"))) == {"add": 0, "save": 3}[place]
+    run(world, out.name, "pope", "counting", "geneval", *GENEVAL)
+    assert content(out) == content(whole)
+
+
+def ranked(world: str, out: str) -> None:
+    """One process of an evaluation of several."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    run(Path(world), out, "pope", "counting", "geneval", *GENEVAL)
+
+
+def test_two_processes_give_the_answers_of_one(world: Path, whole: Path) -> None:
+    run_ranks(2, ranked, str(world), "ranks")
+    out = world / "ranks"
+    counts = [len(lines(out / "pope" / f"answers-{rank}.jsonl")) for rank in (0, 1)]
+    assert sum(counts) == 30
+    assert min(counts) > 8
+    assert content(out) == content(whole)
+
+
+def test_answers_of_two_runs_never_mix(world: Path, whole: Path) -> None:
+    with pytest.raises(ValueError, match=r"out.counting holds what another run made: max_new_tokens was 4, now 3"):
+        run(world, "out", "counting", "--max-new-tokens", "3")
+
+
+def test_a_limited_run_says_that_it_is_not_the_benchmark(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(world, "limited", "counting", "--limit", "2")
+    record = read_results(out)["benchmarks"]["counting"]
+    assert (record["items"], record["whole"]) == (2, False)
+    assert "Not the benchmark: 2 of 6 items (--limit)." in record["notes"]
+    assert "Not the benchmark" in capsys.readouterr().err
+
+
+def test_unreadable_answers_are_warned_of(world: Path, whole: Path) -> None:
+    (note,) = read_results(whole)["benchmarks"]["pope"]["notes"]
+    assert note.startswith("WARNING: 30 of 30 answers could not be read, the first is ")
+    assert "--prompt" in note
+
+
+def test_a_model_brings_its_own_wording_and_the_command_line_comes_first(world: Path) -> None:
+    write_model(world / "worded" / "model", prompts={"short": "Q: {question}"}, max_new_tokens=2)
+    (world / "worded" / "data").symlink_to(world / "data")
+    record = read_results(run(world / "worded", "out", "counting"))["benchmarks"]["counting"]
+    assert (record["prompts"], record["prompts_from"]) == ({"short": "Q: {question}"}, {"short": "model"})
+    assert record["max_new_tokens"] == 2
+    out = run(world / "worded", "other", "counting", "--prompt", "short={question}!", "--max-new-tokens", "3")
+    record = read_results(out)["benchmarks"]["counting"]
+    assert (record["prompts"], record["prompts_from"]) == ({"short": "{question}!"}, {"short": "command line"})
+
+
+def test_a_baseline_is_compared_pair_by_pair(world: Path) -> None:
+    write_model(world / "model-b", seed=1)
+    out = run(world, "compared", "counting", "geneval", *GENEVAL, "--baseline", str(world / "model-b"))
+    results = read_results(out)
+    scores = results["comparisons"]["baseline"]["counting"]["scores"]
+    other = read_results(out / "baseline")["benchmarks"]["counting"]["scores"]
+    ours = results["benchmarks"]["counting"]["scores"]
+    for name, found in scores.items():
+        assert found["value"] == pytest.approx(ours[name]["value"] - other[name]["value"])
+        assert 0 < found["p"] <= 1
+    again = run(world, "compared", "counting", "--compare", str(world / "limited"))
+    differs = read_results(again)["comparisons"][str(world / "limited")]["counting"]["differs"]
+    assert differs == ["items"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "nothing to measure"),
-        (["--pope", "nowhere.jsonl"], "nowhere.jsonl"),
-        (["--pope", "{pope}", "--pope-form", "no mark"], "has no {question}"),
+        (["--benchmarks"], "nothing to measure"),
+        (["--benchmarks", "pop"], "no benchmark 'pop' (did you mean pope?)"),
+        (["--benchmarks", "pope", "--data", "nowhere"], "pope: nowhere: no pope/*_pope_*.json or pope.jsonl there"),
+        ([*COUNTING, "{bad}"], "counting: {bad}:2: not a counting question: no field 'label'"),
+        ([*COUNTING, "{good}", "--prompt", "short=no mark"], "'no mark' has no {question} in it"),
+        ([*COUNTING, "{good}", "--prompt", "long=x"], "--prompt long: no such template"),
+        ([*COUNTING, "{good}", "--limit", "0"], "--limit 0: expected 1"),
+        (["--benchmarks", "geneval"], "geneval: give --geneval.detector, one of: shapes"),
+        ([*COUNTING, "{good}"], "--model is missing"),
     ],
 )
 def test_user_errors_are_one_line_before_any_model_is_loaded(
-    arguments: list[str], complaint: str, tmp_path: Path
+    arguments: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pope = tmp_path / "pope.jsonl"
-    pope.write_text('{"image": "x", "text": "?", "label": "yes"}\n')
-    command = [sys.executable, "-m", "janus.evaluate", "--model", "nowhere", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [*command, *(word.replace("{pope}", str(pope)) for word in arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert complaint in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    good = write_lines(tmp_path / "good.jsonl", [{"image": "x", "text": "?", "label": 1}])
+    bad = write_lines(tmp_path / "bad.jsonl", [{"image": "x", "text": "?", "label": 1}, {"image": "x", "text": "?"}])
+
+    def filled(word: str) -> str:
+        return word.replace("{good}", str(good)).replace("{bad}", str(bad))
+
+    monkeypatch.setattr(sys, "argv", ["", "--out", str(tmp_path / "out"), *map(filled, arguments)])
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        command.main()
+    assert filled(complaint) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_missing_names_its_question(world: Path, tmp_path: Path) -> None:
+    write_lines(tmp_path / "q.jsonl", [{"image": "gone.png", "text": "how many?", "label": 1, "question_id": 7}])
+    with pytest.raises(ValueError, match=r"question 7: .*gone.png: no such image"):
+        run(world, "missing", "counting", "--counting.questions", str(tmp_path / "q.jsonl"))
