@@ -158,7 +158,12 @@ def test_img2dataset_makes_the_same_corpus(
     (tmp_path / "urls.jsonl").write_text("\n".join(rows))
     source = {"name": "web", "format": "url_list", "path": str(tmp_path / "urls.jsonl"), "task": "generation"}
     settings = spec(
-        model, [source], shard_rows=100, max_failed_share=0.9, filters={"size": {"min_side": 30}}, limits={"deadline_s": 5}
+        model,
+        [source],
+        shard_rows=100,
+        max_failed_share=0.9,
+        filters={"size": {"min_side": 30}},
+        limits={"deadline_s": 5},
     )
     made: dict[str, Snapshot] = {}
     for engine in ("builtin", "img2dataset"):

@@ -111,7 +111,11 @@ def load_reason(name: str) -> str:
     ("name", "options", "says"),
     [
         ("sise", {}, r"^filters: no filter 'sise' \(did you mean size\?\); there are: aspect_ratio, caption_length"),
-        ("size", {"min_sid": 3}, r"^filters.size: no option 'min_sid' \(did you mean min_side\?\); there are: min_side$"),
+        (
+            "size",
+            {"min_sid": 3},
+            r"^filters.size: no option 'min_sid' \(did you mean min_side\?\); there are: min_side$",
+        ),
         ("size", {}, r"^filters.size.min_side: Field required$"),
         ("size", {"min_side": "3"}, r"^filters.size.min_side: Input should be a valid integer$"),
         ("rank", {"by": "text.chars", "keep": 0}, r"^filters.rank.keep: Input should be greater than 0$"),

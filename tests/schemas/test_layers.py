@@ -35,7 +35,11 @@ def test_changed_columns_are_refused() -> None:
 def test_a_signal_is_a_layer_of_its_own_whatever_its_version() -> None:
     assert SIGNAL.metadata[b"janus_forge.version"] == b"3"
     check_layer(SIGNAL, "signals/sharpness", "file")
-    for schema, layer in ((SIGNAL, "signals/entropy"), (RAW, "signals/sharpness"), (SIGNAL.remove(0), "signals/sharpness")):
+    for schema, layer in (
+        (SIGNAL, "signals/entropy"),
+        (RAW, "signals/sharpness"),
+        (SIGNAL.remove(0), "signals/sharpness"),
+    ):
         with pytest.raises(ValueError, match=f"file: expected layer {layer}, found"):
             check_layer(schema, layer, "file")
     with pytest.raises(ValueError, match="expected layer raw version 1, found signals/sharpness version 3"):

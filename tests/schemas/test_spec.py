@@ -57,7 +57,9 @@ def test_a_variable_that_no_spec_has_is_refused_with_those_there_are(tmp_path: P
     other.write_text(GOOD.replace("{base}", "{elsewhere}"))
     values = VALUES | {"elsewhere": "e"}
     assert [spec.models.janus for spec in load_specs([path, other], values)] == ["/models/janus", "e/janus"]
-    with pytest.raises(ValueError, match=r"--set elsewhere: no variable \{elsewhere\} in .*corpus.toml; there are: base, "):
+    with pytest.raises(
+        ValueError, match=r"--set elsewhere: no variable \{elsewhere\} in .*corpus.toml; there are: base, "
+    ):
         load_specs([path], values)
     with pytest.raises(ValueError, match=r"--set bsae: no variable .* \(did you mean base\?\)"):
         load_specs([path], VALUES | {"bsae": "x"})
@@ -76,7 +78,7 @@ def test_the_near_radius_can_be_switched_off(tmp_path: Path, written: str, radiu
         ('task = "generation"', 'task = "drawing"', r"sources\.0\.task: Input should be 'understanding', 'text'"),
         ("stage = 2", "stage = 4", "stage: Input should be 1, 2 or 3"),
         ("rank = {", "rank = 0.2 #", r"filters: rank: expected a table of options \(rank.OPTION = ...\), found 0.2"),
-        ('task =', 'role = "x"\ntask =', "role: Extra inputs are not permitted"),
+        ("task =", 'role = "x"\ntask =', "role: Extra inputs are not permitted"),
         ('name = "photos"', 'name = "../x"', "source name '../x': use lower-case"),
         ("{base}", "{bas}", r"models\.janus: variable \{bas\} has no value; give it with --set bas="),
         ('name = "c"', "name = ", "Invalid value"),
