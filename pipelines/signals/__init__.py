@@ -14,7 +14,7 @@ A signal is a module with
 
 and with one of
 
-- `measure(row)`, or `measure(row, options)`: the values of one row, a mapping of FIELDS. For what is cheap;
+- `measure(row)`, or `measure(row, options)` with Options of its own: the values of one row, a mapping of FIELDS. For what is cheap;
 - `Model`, for what is computed in batches: see `Model` here. Made as `Model(options, device)` once per worker.
 
 What a signal gives of a row depends on nothing but the row, its options and its models, never on what else is measured
@@ -200,7 +200,7 @@ class Signal:
 
     def measure(self, row: Row) -> Values:
         """The values of one row, for a signal without a model."""
-        options = (self.options,) if hasattr(self.module, "Options") else ()
+        options = () if type(self.options) is Options else (self.options,)
         return self.module.measure(row, *options)  # type: ignore[no-any-return]
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from pipelines import ledger
 from pipelines.build import build
@@ -20,20 +17,7 @@ from pipelines.signals.caption_score import Model, Options, fingerprint
 from pipelines.steps.device import Device
 from schemas.manifest import load_snapshot
 from schemas.spec import Operations
-from tests.pipelines.world import TOY_CLIP, folder_source, image_folder, picture, spec
-
-
-@pytest.fixture(scope="module")
-def scorer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    import open_clip
-
-    folder = tmp_path_factory.mktemp("clip")
-    (folder / "toy-clip.json").write_text(json.dumps(TOY_CLIP))
-    open_clip.add_model_config(folder / "toy-clip.json")
-    torch.manual_seed(0)
-    model = open_clip.create_model("toy-clip")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "w.safetensors")
-    return {"model": str(folder / "toy-clip.json"), "pretrained": str(folder / "w.safetensors")}
+from tests.pipelines.world import folder_source, image_folder, picture, scores_by_hand, spec
 
 
 def row(seed: object, caption: str) -> Row:
@@ -49,29 +33,14 @@ def scores(options: Options, rows: list[Row]) -> list[float]:
     return [values["cosine"] for values in loaded.measure([loaded.prepare(row) for row in rows])]
 
 
-def scores_by_hand(scorer: dict[str, str], images: list[Any], captions: list[str]) -> list[float]:
-    """One pair at a time."""
-    import open_clip
-
-    model, _, preprocess = open_clip.create_model_and_transforms("toy-clip", pretrained=scorer["pretrained"])
-    tokenize = open_clip.get_tokenizer("toy-clip")
-    values = []
-    with torch.inference_mode():
-        for image, caption in zip(images, captions, strict=True):
-            one = model.eval().encode_image(preprocess(image).unsqueeze(0))[0]
-            other = model.encode_text(tokenize([caption]))[0]
-            values.append(torch.nn.functional.cosine_similarity(one, other, dim=0).item())
-    return values
-
-
-def test_scores_are_cosines_and_thresholds_use_them(model: Path, scorer: dict[str, str], tmp_path: Path) -> None:
+def test_scores_are_cosines_and_thresholds_use_them(model: Path, toy_clip: dict[str, str], tmp_path: Path) -> None:
     photos = image_folder(tmp_path / "photos", list(range(20)))
     classes = image_folder(tmp_path / "classes", list(range(50, 54)))
     sources = [
         folder_source(photos, filters={"rank": {"by": "caption_score.cosine", "keep": 0.25}}),
         folder_source(classes, "classes", skip_signals=["caption_score"]),
     ]
-    settings = spec(model, sources, signals={"caption_score": scorer}, dedup={"near_radius": None})
+    settings = spec(model, sources, signals={"caption_score": toy_clip}, dedup={"near_radius": None})
     corpus = tmp_path / "c"
     snapshot = build(settings, corpus, Operations())
     assert snapshot.funnel == {
@@ -93,15 +62,15 @@ def test_scores_are_cosines_and_thresholds_use_them(model: Path, scorer: dict[st
             measured[caption] = row["cosine"]
             pairs.append((Image.open(io.BytesIO(original["images"][0]["bytes"])).convert("RGB"), caption))
             kept += [row["cosine"]] * (decision["reason"] is None)
-    expected = scores_by_hand(scorer, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    expected = scores_by_hand(toy_clip, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
     assert list(measured.values()) == pytest.approx(expected, abs=1e-4)
     assert sorted(kept) == sorted(measured.values())[-5:]
 
 
-def test_the_score_does_not_depend_on_the_batch(scorer: dict[str, str]) -> None:
+def test_the_score_does_not_depend_on_the_batch(toy_clip: dict[str, str]) -> None:
     rows = [row(n, f"picture {n}") for n in range(9)]
-    together = scores(Options(**scorer), rows)
-    assert together == [scores(Options(**scorer), [one])[0] for one in rows]
+    together = scores(Options(**toy_clip), rows)
+    assert together == [scores(Options(**toy_clip), [one])[0] for one in rows]
     assert all(value == round(value, 4) for value in together)
 
 
@@ -114,33 +83,33 @@ def test_the_score_does_not_depend_on_the_batch(scorer: dict[str, str]) -> None:
         ({"model": "/no/such.json"}, "/no/such.json: no such file"),
     ],
 )
-def test_a_scorer_that_is_not_there_is_one_line(scorer: dict[str, str], change: dict[str, str], says: str) -> None:
+def test_a_scorer_that_is_not_there_is_one_line(toy_clip: dict[str, str], change: dict[str, str], says: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=f"signals.caption_score: .*{says}"):
-        load_signal("caption_score", scorer | change).fingerprint()
-    assert load_signal("caption_score", scorer).fingerprint().keys() == {"model", "pretrained"}
+        load_signal("caption_score", toy_clip | change).fingerprint()
+    assert load_signal("caption_score", toy_clip).fingerprint().keys() == {"model", "pretrained"}
 
 
-def test_a_fingerprint_names_content_and_not_place(scorer: dict[str, str], tmp_path: Path) -> None:
-    moved = {name: shutil.copy(path, tmp_path) for name, path in scorer.items()}
-    assert fingerprint(Options(**moved)) == fingerprint(Options(**scorer))
+def test_a_fingerprint_names_content_and_not_place(toy_clip: dict[str, str], tmp_path: Path) -> None:
+    moved = {name: shutil.copy(path, tmp_path) for name, path in toy_clip.items()}
+    assert fingerprint(Options(**moved)) == fingerprint(Options(**toy_clip))
     with Path(moved["pretrained"]).open("ab") as file:
         file.write(b"x")
-    assert fingerprint(Options(**moved)) != fingerprint(Options(**scorer))
+    assert fingerprint(Options(**moved)) != fingerprint(Options(**toy_clip))
 
 
-def test_places_do_not_enter_the_key_and_the_precision_does(scorer: dict[str, str], tmp_path: Path) -> None:
+def test_places_do_not_enter_the_key_and_the_precision_does(toy_clip: dict[str, str], tmp_path: Path) -> None:
     from pipelines.steps.context import signal_spec
 
-    moved = {name: shutil.copy(path, tmp_path) for name, path in scorer.items()}
+    moved = {name: shutil.copy(path, tmp_path) for name, path in toy_clip.items()}
     specs = [
         signal_spec(load_signal("caption_score", options))
-        for options in (scorer, moved, scorer | {"precision": "bf16"})
+        for options in (toy_clip, moved, toy_clip | {"precision": "bf16"})
     ]
     assert specs[0] == specs[1] != specs[2]
     assert [one.config for one in specs] == [{}, {}, {"precision": "bf16"}]
 
 
-def test_bf16_scores_are_near_those_of_fp32_but_not_the_same(scorer: dict[str, str]) -> None:
+def test_bf16_scores_are_near_those_of_fp32_but_not_the_same(toy_clip: dict[str, str]) -> None:
     rows = [row(seed, f"picture number {seed}") for seed in range(8)]
-    found = {precision: scores(Options(**scorer, precision=precision), rows) for precision in ("fp32", "bf16")}
+    found = {precision: scores(Options(**toy_clip, precision=precision), rows) for precision in ("fp32", "bf16")}
     assert found["fp32"] != found["bf16"] == pytest.approx(found["fp32"], abs=0.05)

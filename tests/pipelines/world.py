@@ -58,6 +58,33 @@ def make_model(folder: Path, *, side: int = SIDE, grid: int = GRID) -> Path:
     return folder
 
 
+def make_clip(folder: Path) -> dict[str, str]:
+    """A toy open_clip model of random weights, from a JSON config and safetensors: options of the caption score."""
+    import open_clip
+
+    (folder / "toy-clip.json").write_text(json.dumps(TOY_CLIP))
+    open_clip.add_model_config(folder / "toy-clip.json")
+    torch.manual_seed(0)
+    model = open_clip.create_model("toy-clip")
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "w.safetensors")
+    return {"model": str(folder / "toy-clip.json"), "pretrained": str(folder / "w.safetensors")}
+
+
+def scores_by_hand(clip: dict[str, str], images: list[Image.Image], captions: list[str]) -> list[float]:
+    """Cosines of a toy model's embeddings of image and caption, one pair at a time."""
+    import open_clip
+
+    model, _, preprocess = open_clip.create_model_and_transforms("toy-clip", pretrained=clip["pretrained"])
+    tokenize = open_clip.get_tokenizer("toy-clip")
+    values = []
+    with torch.inference_mode():
+        for image, caption in zip(images, captions, strict=True):
+            one = model.eval().encode_image(preprocess(image).unsqueeze(0))[0]
+            other = model.encode_text(tokenize([caption]))[0]
+            values.append(torch.nn.functional.cosine_similarity(one, other, dim=0).item())
+    return values
+
+
 def picture(seed: object, width: int = 48, height: int = 40) -> Image.Image:
     """A picture that is a function of `seed` alone: smooth enough for JPEG, different enough for a perceptual hash."""
     numbers = np.frombuffer(hashlib.shake_256(repr(seed).encode()).digest(192), dtype=np.uint8)
