@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,25 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import ledger
+from pipelines.engine import LIGHT_ROWS, run_folder_in
 from pipelines.filters import Filter, Mask
 from pipelines.shardio import write_table
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
-from pipelines.steps.dedup import DedupWork, Duplicate
+from pipelines.steps.dedup import DedupWork, Duplicate, duplicates_digest
+from pipelines.steps.dedup_passes import (
+    AllPassesStep,
+    DuplicatesOf,
+    Pass,
+    PassStep,
+    PassWork,
+    compare,
+    run_passes,
+)
 from pipelines.steps.judge import fields_of, judge, loaded, standing
 from pipelines.steps.signal_table import signal_table
-from schemas.digest import digest
 from schemas.layers import DECISION, signal_layer
 from schemas.reasons import Drop, Outcome
+from storage.local import LocalStore
 
 VERSION = 2
 
@@ -40,7 +51,7 @@ class Rules:
 
     filters: tuple[Filter, ...]
     gates: Gates
-    duplicates: tuple[Duplicate, ...]
+    duplicates: DuplicatesOf
 
 
 @dataclass(frozen=True)
@@ -54,17 +65,40 @@ class DecideStep:
 
     def run(self, work: LayerWork[Rules], advance: Callable[[int], None]) -> None:
         """Decide and commit one shard."""
-        table = decisions(signal_table(self.corpus, work.shard.paths, fields_of(work.extra.filters)), work.extra)
+        rules = work.extra
+        signals = signal_table(self.corpus, work.shard.paths, fields_of(rules.filters))
+        table = decisions(signals, judge(signals, rules.filters, rules.gates), rules.duplicates.read())
         written = write_table(self.corpus / work.output, DECISION, table)
         work.commit(self.corpus, written, count_decisions(table))
         advance(table.num_rows)
 
 
-def decisions(signals: pa.Table, rules: Rules) -> pa.Table:
-    """The decision layer for a shard's signals."""
-    reasons = judge(signals, rules.filters, rules.gates)
+@dataclass(frozen=True)
+class GateStep:
+    """Has the filters that compare the rows of a source do so."""
+
+    corpus: Path
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def run(self, work: tuple[tuple[Filter, ...], Sequence[Shard]], advance: Callable[[int], None]) -> Gates:
+        """What each of them found out over some shards of one source."""
+        filters, shards = work
+        alone = [filter for filter in filters if filter.gate is None]
+
+        def rows() -> Iterator[tuple[pa.Table, Mask]]:
+            for shard in shards:
+                table = loaded(signal_table(self.corpus, shard.paths, fields_of(filters)))
+                yield table, standing(judge(table, alone, {}))
+
+        return {filter.name: filter.gate(rows()) for filter in filters if filter.gate is not None}
+
+
+def decisions(signals: pa.Table, reasons: np.ndarray, duplicates: Sequence[Duplicate]) -> pa.Table:
+    """The decision layer for a shard's signals, with the reasons of its filters and its duplicates."""
     winners = np.full(signals.num_rows, None, dtype=object)
-    for duplicate in rules.duplicates:
+    for duplicate in duplicates:
         reasons[duplicate.row] = duplicate.reason.value
         winners[duplicate.row] = bytes.fromhex(duplicate.winner)
     columns = [
@@ -88,11 +122,10 @@ def count_decisions(table: pa.Table) -> Counter[str]:
 
 def step_spec(rules: Rules) -> ledger.StepSpec:
     """What a decision shard depends on, besides the signals that its filters read."""
-    duplicates = [[item.row, item.reason.value, item.winner] for item in rules.duplicates]
     config = {
         "filters": [filter.key for filter in rules.filters],
         "gates": dict(rules.gates),
-        "duplicates": digest(duplicates),
+        "duplicates": rules.duplicates.digest,
     }
     return ledger.StepSpec("decision", VERSION, config)
 
@@ -108,33 +141,27 @@ def _gates(build: Build, shards: Sequence[Shard]) -> dict[tuple[str, int], Gates
     groups: dict[tuple[str, int], list[Shard]] = defaultdict(list)
     for shard in shards:
         groups[shard.source, shard.first_snapshot].append(shard)
-    return {group: _gates_of(build, group[0], members) for group, members in groups.items()}
-
-
-def _gates_of(build: Build, source: str, shards: Sequence[Shard]) -> Gates:
-    filters = build.selections[source].filters
-    alone = [filter for filter in filters if filter.gate is None]
-
-    def rows() -> Iterator[tuple[pa.Table, Mask]]:
-        for shard in shards:
-            table = loaded(signal_table(build.corpus, shard.paths, fields_of(filters)))
-            yield table, standing(judge(table, alone, {}))
-
-    return {filter.name: filter.gate(rows()) for filter in filters if filter.gate is not None}
+    works = []
+    for (source, first_snapshot), members in groups.items():
+        filters = build.selections[source].filters
+        if any(filter.gate is not None for filter in filters):
+            works.append(((source, first_snapshot), (filters, members)))
+    rows = sum(shard.rows for _, (_, members) in works for shard in members)
+    items = [(f"{source} of snapshot {number}", work) for (source, number), work in works]
+    found = build.run("compare", GateStep(build.corpus), items, light_rows=rows)
+    return {**{group: {} for group in groups}, **dict(zip((group for group, _ in works), found, strict=True))}
 
 
 def _duplicates(
-    build: Build, shards: Sequence[Shard], gates: Mapping[tuple[str, int], Gates]
-) -> dict[int, list[Duplicate]]:
-    """Duplicates by the shard's place in `shards`."""
+    build: Build, shards: Sequence[Shard], gates: Mapping[tuple[str, int], Gates], scratch: Path
+) -> dict[int, DuplicatesOf]:
+    """Duplicates by the shard's place in `shards`, in files in `scratch`; none where nothing is compared."""
     dedup = build.spec.dedup
     if not shards or (not dedup.exact and dedup.near_radius is None):
         return {}
-    from pipelines.steps.dedup_pipeline import find_duplicates
-
-    works = [
-        (
-            shard.label,
+    tasks = []
+    for task in sorted({shard.task for shard in shards}):
+        works = [
             DedupWork(
                 index,
                 shard.paths,
@@ -142,20 +169,37 @@ def _duplicates(
                 shard.first_snapshot,
                 build.selections[shard.source].filters,
                 gates[shard.source, shard.first_snapshot],
-            ),
-        )
-        for index, shard in enumerate(shards)
-    ]
-    return find_duplicates(build, works, sum(shard.rows for shard in shards))
+            )
+            for index, shard in enumerate(shards)
+            if shard.task == task
+        ]
+        tasks.append(compare(task, works, [shards[work.index].rows for work in works], dedup, LocalStore(scratch)))
+    if (rows := sum(shard.rows for shard in shards)) < LIGHT_ROWS:
+        (digests,) = build.run("dedup", AllPassesStep(build.corpus), [("all shards", tasks)], light_rows=rows)
+    else:
+        digests = run_passes(tasks, partial(_on_engine, build))
+    groups = [group for groups in tasks for group in groups]
+    return {
+        shard.index: DuplicatesOf(shard_digest, group.comparison, group.index, place)
+        for group, of_group in zip(groups, digests, strict=True)
+        for place, (shard, shard_digest) in enumerate(zip(group.shards, of_group, strict=True))
+    }
+
+
+def _on_engine(build: Build, name: str, do: Pass, items: Sequence[PassWork]) -> list[Any]:
+    named = [(f"{item.comparison.task} {item.index}", item) for item in items]
+    return build.run(name, PassStep(build.corpus, do), named)
 
 
 def decide(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     """Add the decision layer. `shards` are all of the corpus, in plan's order."""
-    gates = _gates(build, shards)
-    duplicates = _duplicates(build, shards, gates)
-    works = []
-    for index, shard in enumerate(shards):
-        filters = build.selections[shard.source].filters
-        rules = Rules(filters, gates[shard.source, shard.first_snapshot], tuple(duplicates.get(index, ())))
-        works.append(build.work(shard, step_spec(rules), _inputs(shard, filters), rules))
-    return make_layer(build, "decide", lambda: DecideStep(build.corpus), works, light=True)
+    with run_folder_in(build.scratch, "dedup") as scratch:
+        gates = _gates(build, shards)
+        duplicates = _duplicates(build, shards, gates, scratch)
+        none = DuplicatesOf(duplicates_digest(()))
+        works = []
+        for index, shard in enumerate(shards):
+            filters = build.selections[shard.source].filters
+            rules = Rules(filters, gates[shard.source, shard.first_snapshot], duplicates.get(index, none))
+            works.append(build.work(shard, step_spec(rules), _inputs(shard, filters), rules))
+        return make_layer(build, "decide", lambda: DecideStep(build.corpus), works, light=True)

@@ -1,17 +1,17 @@
 """Near pictures: all pairs of 64-bit perceptual hashes within a Hamming radius, at bounded cost per hash (design D16).
 
 Cut 64 bits into p pieces. Two hashes that differ in at most r bits differ in at most r pieces, so they agree in at
-least p - r of them (the pigeonhole principle). Compare, for each choice of p - r pieces, the hashes that agree in all of
-these, and no pair is missed. Larger p makes more keys, and longer ones, and so fewer comparisons:
+least p - r of them (the pigeonhole principle). Compare, for each choice of p - r pieces, the hashes that agree in all
+of these, and no pair is missed. Larger p makes more keys, and longer ones, and so fewer comparisons:
 
     radius 4     p = 5    6      7      8      9
     keys             5    15     35     70     126
-    bits of a key    13   21     27     32     36
+    bits of a key    12   20     27     32     35
 
 `pieces_for` takes the fewest that keep the expected comparisons per hash under COMPARISONS, however many hashes.
 
-A choice of pieces is met where its first piece is: every hash is handed to r + 1 places only, by the values of its first
-r + 1 pieces, and all further pieces are compared there in memory.
+A choice of pieces is met where its first piece is: every hash is handed to r + 1 places only, by the values of its
+first r + 1 pieces, and all further pieces are compared there in memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROUNDS = 64
 def pieces_for(hashes: int, radius: int) -> int:
     """Number of pieces to cut the bits of so many hashes into: at least radius + 1."""
     for pieces in range(radius + 1, 65):
-        bits = 64 * (pieces - radius) // pieces
+        bits = sum(sorted(width for _, width in pieces_of(pieces))[: pieces - radius])
         if comb(pieces, radius) * hashes <= COMPARISONS * 2**bits:
             return pieces
     return 64

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import tempfile
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,33 +16,44 @@ import pyarrow as pa
 import pytest
 
 from pipelines.build import build
-from pipelines.steps.dedup import CANDIDATE, band_values, bands, by_picture, combine, match, parts
+from pipelines.steps.dedup import CANDIDATE, DedupWork, by_picture, duplicates_digest
+from pipelines.steps.dedup_passes import (
+    Comparison,
+    DuplicatesOf,
+    Pass,
+    PassWork,
+    gather,
+    run_passes,
+    send,
+)
 from schemas.layers import MESSAGES
 from schemas.reasons import Drop
 from schemas.sample import Task
 from schemas.spec import Dedup, Operations
+from storage.local import LocalStore
 from tests.pipelines.world import folder_source, image_folder, picture, spec
 
 
 def crowd(seed: int, count: int = 300) -> np.ndarray:
     """Candidates with many exact, equal-hash and near duplicates, chains among them."""
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     rows = np.zeros(count, dtype=CANDIDATE)
-    centres = random.integers(0, 2**63, size=12, dtype=np.uint64)
+    rows["near"] = 1
+    centres = rng.integers(0, 2**63, size=12, dtype=np.uint64)
     for index in range(count):
-        value = int(random.choice(centres))
-        for bit in random.integers(0, 64, size=int(random.integers(0, 6))):
+        value = int(rng.choice(centres))
+        for bit in rng.integers(0, 64, size=int(rng.integers(0, 6))):
             value ^= 1 << int(bit)
         rows[index]["phash"] = value
-        copy = random.random() < 0.2 and index > 0
-        other = int(random.integers(0, index)) if copy else index
+        copy = rng.random() < 0.2 and index > 0
+        other = int(rng.integers(0, index)) if copy else index
         rows[index]["content"] = bytes([1, *int(other).to_bytes(4, "big")]) if not copy else rows[other]["content"]
         if copy:
             rows[index]["phash"] = rows[other]["phash"]
-        rows[index]["first_snapshot"] = random.integers(1, 3)
-        rows[index]["wordless"] = random.random() < 0.3
-        rows[index]["area"] = random.integers(1, 4) * 100
-        rows[index]["uid"] = random.bytes(15) + b"u"
+        rows[index]["first_snapshot"] = rng.integers(1, 3)
+        rows[index]["wordless"] = rng.random() < 0.3
+        rows[index]["area"] = rng.integers(1, 4) * 100
+        rows[index]["uid"] = rng.bytes(15) + b"u"
         rows[index]["shard"], rows[index]["row"] = index % 5, index // 5
     return rows
 
@@ -68,26 +82,45 @@ def by_brute_force(rows: np.ndarray, radius: int | None, exact: bool = True) -> 
     return lost
 
 
-def by_groups(rows: np.ndarray, dedup: Dedup, partitions: int, seed: int = 0) -> dict[tuple[int, int], tuple[str, str]]:
-    """What the pipeline does, with the groups' contents in a random order."""
-    groups: dict[tuple[str, int, int], list[bytes]] = {}
-    for shard in np.random.default_rng(seed).permutation(5):
-        own = rows[rows["shard"] == shard]
-        for key, data in parts(own, np.ones(len(own), dtype=bool), "generation", dedup, partitions):
-            groups.setdefault(key, []).append(data)
-    matched = [(key[0], key[1], match(key[1], packed, dedup.near_radius)) for key, packed in groups.items()]
-    return {
-        (shard, item.row): (item.reason, item.winner) for shard, items in combine(matched).items() for item in items
-    }
+def by_passes(rows: np.ndarray, dedup: Dedup, parts: int = 1, seed: int = 0) -> dict[tuple[int, int], tuple[str, str]]:
+    """What the passes find among `rows` of five shards, in groups of two, the elements of each pass in random order."""
+    rng = np.random.default_rng(seed)
+    order = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        shards = [DedupWork(index, {}, "generation", 1, (), {}) for index in range(5)]
+        groups = [tuple(shards[:2]), tuple(shards[2:4]), tuple(shards[4:])]
+        pieces = 0 if dedup.near_radius is None else dedup.near_radius + 1 + seed % 3
+        comparison = Comparison(LocalStore(Path(folder)), "generation", dedup, (0, 2, 4), parts, pieces, parts)
+        works = [PassWork(comparison, index, group) for index, group in enumerate(groups)]
+
+        def run(name: str, do: Pass, items: Sequence[PassWork]) -> list[Any]:
+            found = {}
+            for item in order.sample(list(items), len(items)):
+                if do is gather:
+                    own = rows[np.isin(rows["shard"], [shard.index for shard in item.shards])]
+                    send(comparison, item.index, own[rng.permutation(len(own))])
+                else:
+                    found[item.index] = do(Path(folder), item)
+            return [found[item.index] for item in items if item.index in found]
+
+        digests = run_passes([works], run)
+        lost = {}
+        for group, of_group in zip(works, digests, strict=True):
+            for place, (shard, shard_digest) in enumerate(zip(group.shards, of_group, strict=True)):
+                items = DuplicatesOf(shard_digest, comparison, group.index, place).read()
+                assert shard_digest == duplicates_digest(items)
+                assert [item.row for item in items] == sorted(item.row for item in items)
+                lost |= {(shard.index, item.row): (item.reason, item.winner) for item in items}
+        return lost
 
 
 @pytest.mark.parametrize("radius", [0, 2, 4, 9])
-@pytest.mark.parametrize("partitions", [1, 3])
-def test_equals_brute_force(radius: int, partitions: int) -> None:
+@pytest.mark.parametrize("parts", [1, 3])
+def test_equals_brute_force(radius: int, parts: int) -> None:
     for seed in range(3):
         rows = crowd(seed)
         expected = by_brute_force(rows, radius)
-        assert by_groups(rows, Dedup(near_radius=radius), partitions, seed) == expected
+        assert by_passes(rows, Dedup(near_radius=radius), parts, seed) == expected
         assert {reason for reason, _ in expected.values()} == {Drop.DUPLICATE_EXACT, Drop.DUPLICATE_NEAR}
 
 
@@ -98,15 +131,7 @@ def test_a_winner_is_kept() -> None:
     kept["phash"], near["phash"], copy["phash"] = 0b0000, 0b0001, 0b0001
     kept["content"], near["content"], copy["content"] = b"one", b"other", b"other"
     uid = kept["uid"].hex()
-    assert by_groups(rows, Dedup(near_radius=1), 1) == {
-        (1, 0): (Drop.DUPLICATE_NEAR, uid),
-        (2, 0): (Drop.DUPLICATE_EXACT, uid),
-    }
-    # The same picture, hashed differently: what is close to the copy is a duplicate of the original.
-    copy["phash"], near["phash"] = 0b1100, 0b1101
-    near["content"], copy["content"] = b"other", b"one"
-    near["area"], copy["area"] = 100, 200
-    assert by_groups(rows, Dedup(near_radius=1), 1) == {
+    assert by_passes(rows, Dedup(near_radius=1), 1) == {
         (1, 0): (Drop.DUPLICATE_NEAR, uid),
         (2, 0): (Drop.DUPLICATE_EXACT, uid),
     }
@@ -136,50 +161,30 @@ def test_a_row_without_words_never_wins_over_one_with() -> None:
     rows = crowd(0, 4)
     rows["first_snapshot"], rows["wordless"], rows["area"] = 1, [1, 0, 1, 0], [900, 100, 800, 50]
     rows["content"], rows["phash"] = [b"one", b"one", b"two", b"three"], [0, 0, 0b11, 0b01]
-    lost = by_groups(rows, Dedup(near_radius=1), 1)
+    lost = by_passes(rows, Dedup(near_radius=1), 1)
     captioned = rows[1]["uid"].hex()
     assert lost[0, 0] == (Drop.DUPLICATE_EXACT, captioned)
     assert lost[3, 0] == (Drop.DUPLICATE_NEAR, captioned)
     assert (1, 0) not in lost
     assert lost == by_brute_force(rows, 1)
     rows["first_snapshot"] = [1, 2, 2, 2]
-    assert by_groups(rows, Dedup(near_radius=1), 1)[1, 0][1] == rows[0]["uid"].hex(), "a refresh takes nothing back"
+    assert by_passes(rows, Dedup(near_radius=1), 1)[1, 0][1] == rows[0]["uid"].hex(), "a refresh takes nothing back"
 
 
 def test_either_kind_can_be_off() -> None:
     rows = crowd(1)
-    assert by_groups(rows, Dedup(near_radius=None), 2) == by_brute_force(rows, None)
-    assert by_groups(rows, Dedup(exact=False, near_radius=3), 2) == by_brute_force(rows, 3, exact=False)
+    assert by_passes(rows, Dedup(near_radius=None), 2) == by_brute_force(rows, None)
+    assert by_passes(rows, Dedup(exact=False, near_radius=3), 2) == by_brute_force(rows, 3, exact=False)
 
 
 def test_a_refresh_takes_nothing_back() -> None:
     rows = crowd(2)
     rows["first_snapshot"] = 1 + (np.arange(len(rows)) >= 200)
     old = rows[rows["first_snapshot"] == 1]
-    before, after = by_groups(old, Dedup(), 1), by_groups(rows, Dedup(), 1)
+    before, after = by_passes(old, Dedup(), 1), by_passes(rows, Dedup(), 1)
     places = {(int(row["shard"]), int(row["row"])) for row in old}
     assert before == {place: verdict for place, verdict in after.items() if place in places}
     assert len(after) > len(before)
-
-
-@pytest.mark.parametrize("radius", range(17))
-def test_hashes_within_the_radius_agree_in_a_band(radius: int) -> None:
-    cut = bands(radius)
-    assert sum(width for _, width in cut) == 64
-    random = np.random.default_rng(radius)
-    for _ in range(50):
-        one = int(random.integers(0, 2**63))
-        other = one
-        for bit in random.choice(64, size=radius, replace=False):
-            other ^= 1 << int(bit)
-        pair = np.array([one, other], dtype=np.uint64)
-        assert any(len(set(band_values(pair, band).tolist())) == 1 for band in cut)
-
-
-def test_what_crosses_the_shuffle_is_small() -> None:
-    rows = crowd(0)
-    packed = sum(len(data) for _, data in parts(rows, np.ones(len(rows), dtype=bool), "generation", Dedup(), 1))
-    assert packed / len(rows) / 6 == CANDIDATE.itemsize <= 96, "per row and group, whatever the picture's size"
 
 
 def test_uids_that_end_in_zeros_survive() -> None:
@@ -187,7 +192,7 @@ def test_uids_that_end_in_zeros_survive() -> None:
     rows["content"] = b"same"
     rows["phash"] = 7
     rows["uid"] = [bytes([9, index]) + bytes(14) for index in range(10)]
-    winners = {winner for _, winner in by_groups(rows, Dedup(), 1).values()}
+    winners = {winner for _, winner in by_passes(rows, Dedup(), 1).values()}
     assert len(winners) == 1
     assert len(winners.pop()) == 32
 
@@ -196,7 +201,7 @@ def test_combinations_are_not_missed_in_one_big_bucket() -> None:
     rows = crowd(5, 120)
     rows["phash"] = (rows["phash"] & np.uint64(0xFF)) | np.uint64(0xABCDEF00)
     expected = by_brute_force(rows, 2)
-    assert by_groups(rows, Dedup(near_radius=2), 4) == expected
+    assert by_passes(rows, Dedup(near_radius=2), 4) == expected
     pairs = [pair for pair in combinations(set(rows["phash"].tolist()), 2) if (pair[0] ^ pair[1]).bit_count() <= 2]
     assert pairs, "the case is not empty"
 

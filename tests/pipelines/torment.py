@@ -27,7 +27,7 @@ def preload() -> None:
     quiet_beam()
     for name in (
         *(f"pipelines.steps.{step}" for step in STEPS),
-        "pipelines.steps.dedup_pipeline",
+        "pipelines.steps.dedup_passes",
         "pipelines.engine.dofn",
     ):
         importlib.import_module(name)

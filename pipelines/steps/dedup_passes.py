@@ -1,0 +1,307 @@
+"""How the rows of a corpus meet their duplicates: passes over files, each done by many workers (design D16).
+
+    gather     a group of shards     → candidates, by content or perceptual hash
+    best       a part of them        → the preferred row of every hash; the hashes, by the values of their first pieces
+    pairs      hashes of one place   → pairs within the radius
+    resolve    all pairs of a task   → hashes that lose, and to which row
+    verdicts   a part of candidates  → rows that are duplicates, by group of shards
+    collect    a group of shards     → the same by shard, and a digest for the key of each shard's decisions
+
+Rows go from pass to pass through `Exchange`s in a scratch store. No process holds more than one group of shards or one
+part of the rows; the one that started the build holds the names of the shards. `resolve` alone is one worker's work per
+task: it holds some 150 bytes for every hash that has a near neighbour. A corpus of few rows goes through all passes on
+one worker.
+
+The same content has the same hash, so rows that take part in the near comparison meet their exact duplicates there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.steps.dedup import CANDIDATE, DedupWork, Duplicate, candidates, duplicates_digest, leaders, preference
+from pipelines.steps.exchange import Exchange
+from pipelines.steps.near import EDGE, kept, pairs, pieces_for, places
+from schemas.reasons import Drop
+from schemas.spec import Dedup
+from storage.store import Store
+
+GROUP_ROWS = 1_000_000
+"""Rows of a group of shards: what a worker holds at a time (90 bytes each)."""
+PART_ROWS = 1_000_000
+"""Rows of a part, about."""
+PLACE_ROWS = 4_000_000
+"""Hashes that meet in one place, about (8 bytes each, some copies)."""
+
+HASH = np.dtype([("phash", "<u8")])
+LOST = np.dtype([("phash", "<u8"), ("winner", "S16")])
+"""A hash that is close to one that is kept, and the uid of that one's row."""
+VERDICT = np.dtype([("shard", "<u4"), ("row", "<u4"), ("exact", "u1"), ("winner", "S16")])
+
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of one task, which are compared with each other."""
+
+    store: Store
+    """For the files between the passes."""
+    task: str
+    dedup: Dedup
+    first_shards: tuple[int, ...]
+    """Index of the first shard of each group."""
+    parts: int
+    pieces: int
+    """That hashes are cut into (pipelines/steps/near.py)."""
+    per_piece: int
+
+    @property
+    def groups(self) -> int:
+        """Number of groups of shards."""
+        return len(self.first_shards)
+
+    @property
+    def places(self) -> int:
+        """Number of places where hashes meet."""
+        return 0 if self.dedup.near_radius is None else (self.dedup.near_radius + 1) * self.per_piece
+
+    def exchange(self, name: str, dtype: np.dtype) -> Exchange:
+        """The exchange of this name of this task."""
+        return Exchange(self.store, f"{self.task}/{name}", dtype)
+
+    def part_of(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """The part that rows with these hashes belong to."""
+        return (((values * _SPREAD) >> np.uint64(32)) % np.uint64(self.parts)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class PassWork:
+    """One element of a pass."""
+
+    comparison: Comparison
+    index: int
+    """Of the group, part or place."""
+    shards: tuple[DedupWork, ...] = ()
+    """Of the group."""
+
+
+Pass = Callable[[Path, PassWork], Any]
+
+
+def compare(task: str, works: Sequence[DedupWork], rows: Sequence[int], dedup: Dedup, store: Store) -> list[PassWork]:
+    """The comparison of the shards of a task, which have so many rows each: one element per group of shards."""
+    groups: list[list[DedupWork]] = []
+    held = GROUP_ROWS
+    for work, count in zip(works, rows, strict=True):
+        if held + count > GROUP_ROWS:
+            groups.append([])
+            held = 0
+        groups[-1].append(work)
+        held += count
+    total = sum(rows)
+    comparison = Comparison(
+        store=store,
+        task=task,
+        dedup=dedup,
+        first_shards=tuple(group[0].index for group in groups),
+        parts=1 + total // PART_ROWS,
+        pieces=0 if dedup.near_radius is None else pieces_for(total, dedup.near_radius),
+        per_piece=1 + total // PLACE_ROWS,
+    )
+    return [PassWork(comparison, index, tuple(group)) for index, group in enumerate(groups)]
+
+
+def gather(corpus: Path, work: PassWork) -> None:
+    """The candidates of a group of shards, by part."""
+    c = work.comparison
+    found = np.concatenate([candidates(corpus, shard) for shard in work.shards])
+    send(c, work.index, found)
+
+
+def send(c: Comparison, group: int, found: np.ndarray) -> None:
+    """Hand over the candidates CANDIDATE[N] of a group."""
+    if c.dedup.near_radius is None:
+        found["near"] = 0
+    start = np.ascontiguousarray(found["content"]).view("<u8")[::4]
+    part = c.part_of(np.where(found["near"] == 1, found["phash"], start))
+    c.exchange("candidates", CANDIDATE).write(group, found, part, c.parts)
+
+
+def best(corpus: Path, work: PassWork) -> None:
+    """The preferred row of every hash of a part, and the hashes by the places where they meet others."""
+    c, radius = work.comparison, work.comparison.dedup.near_radius
+    assert radius is not None
+    rows = c.exchange("candidates", CANDIDATE).read(work.index, c.groups)
+    rows, _, first = leaders(rows[rows["near"] == 1], "phash")
+    rows = rows[first]
+    c.exchange("best", CANDIDATE).write(work.index, rows, np.zeros(len(rows), np.int64), 1)
+    place = np.concatenate(list(places(rows["phash"], c.pieces, radius, c.per_piece)))
+    c.exchange("hashes", HASH).write(work.index, np.tile(rows["phash"], radius + 1).view(HASH), place, c.places)
+
+
+def near(corpus: Path, work: PassWork) -> None:
+    """Pairs within the radius among the hashes of a place."""
+    c, radius = work.comparison, work.comparison.dedup.near_radius
+    assert radius is not None
+    hashes = c.exchange("hashes", HASH).read(work.index, c.parts)["phash"]
+    edges = pairs(hashes, work.index // c.per_piece, c.pieces, radius)
+    c.exchange("edges", EDGE).write(work.index, edges, np.zeros(len(edges), np.int64), 1)
+
+
+def resolve(corpus: Path, work: PassWork) -> None:
+    """Hashes that lose to others, by part."""
+    c = work.comparison
+    edges = c.exchange("edges", EDGE).read(0, c.places)
+    involved = np.unique(np.concatenate([edges["one"], edges["other"]]))
+    found = [np.empty(0, CANDIDATE)]
+    for part in range(c.parts if len(involved) else 0):
+        rows = c.exchange("best", CANDIDATE).read_from(part, 0)
+        found.append(rows[np.isin(rows["phash"], involved)])
+    rows = np.concatenate(found)
+    rows = rows[preference(rows)]
+    rank = np.argsort(rows["phash"])
+    ends = [rank[np.searchsorted(rows["phash"], edges[end], sorter=rank)] for end in ("one", "other")]
+    winner = kept(len(rows), np.minimum(*ends), np.maximum(*ends))
+    losing = np.flatnonzero(winner >= 0)
+    lost = np.empty(len(losing), LOST)
+    lost["phash"], lost["winner"] = rows["phash"][losing], rows["uid"][winner[losing]]
+    c.exchange("lost", LOST).write(0, lost, c.part_of(lost["phash"]), c.parts)
+
+
+def verdicts(corpus: Path, work: PassWork) -> None:
+    """Which rows of a part are duplicates, and of which row, by group of shards."""
+    c = work.comparison
+    rows = c.exchange("candidates", CANDIDATE).read(work.index, c.groups)
+    found = _exact(rows[rows["near"] == 0]) if c.dedup.exact else np.empty(0, VERDICT)
+    if c.dedup.near_radius is not None:
+        lost = c.exchange("lost", LOST).read(work.index, 1)
+        found = np.concatenate([found, _near(rows[rows["near"] == 1], lost, c.dedup.exact)])
+    group = np.searchsorted(np.asarray(c.first_shards), found["shard"], side="right") - 1
+    c.exchange("verdicts", VERDICT).write(work.index, found, group, c.groups)
+
+
+def _exact(rows: np.ndarray) -> np.ndarray:
+    """VERDICT[D] of the rows that are compared by content alone."""
+    rows, leader, first = leaders(rows, "content")
+    found = np.empty(int((~first).sum()), VERDICT)
+    for name in ("shard", "row"):
+        found[name] = rows[name][~first]
+    found["exact"], found["winner"] = 1, rows["uid"][leader[~first]]
+    return found
+
+
+def _near(rows: np.ndarray, lost: np.ndarray, exact: bool) -> np.ndarray:
+    """VERDICT[D] of the rows that are compared by hash. `lost` is LOST[L] of the hashes that lose to others."""
+    rows, leader, first = leaders(rows, "phash")
+    winner = rows["uid"][leader]
+    lost = lost[np.argsort(lost["phash"])]
+    at = np.searchsorted(lost["phash"], rows["phash"]).clip(max=max(0, len(lost) - 1))
+    loses = lost["phash"][at] == rows["phash"] if len(lost) else np.zeros(len(rows), bool)
+    winner[loses] = lost["winner"][at[loses]]
+    copy = np.zeros(len(rows), bool)
+    if exact:
+        # Rows of one content lie within those of one hash: the best of them comes first here too.
+        by_content = np.lexsort((np.arange(len(rows)), rows["content"]))
+        content = rows["content"][by_content]
+        copy[by_content[1:]] = content[1:] == content[:-1]
+    duplicate = ~first | loses
+    found = np.empty(int(duplicate.sum()), VERDICT)
+    for name in ("shard", "row"):
+        found[name] = rows[name][duplicate]
+    found["exact"], found["winner"] = copy[duplicate], winner[duplicate]
+    return found
+
+
+def collect(corpus: Path, work: PassWork) -> list[str]:
+    """The duplicates of a group of shards, by shard. Returns a digest for each shard."""
+    c = work.comparison
+    found = c.exchange("verdicts", VERDICT).read(work.index, c.parts)
+    found = found[np.lexsort((found["row"], found["shard"]))]
+    indices = np.asarray([shard.index for shard in work.shards])
+    own = np.searchsorted(indices, found["shard"])
+    c.exchange("duplicates", VERDICT).write(work.index, found, own, len(indices))
+    bounds = np.searchsorted(own, np.arange(len(indices) + 1))
+    return [duplicates_digest(_told(found[a:b])) for a, b in pairwise(bounds.tolist())]
+
+
+def _told(verdicts: np.ndarray) -> list[Duplicate]:
+    return [
+        Duplicate(row, Drop.DUPLICATE_EXACT if exact else Drop.DUPLICATE_NEAR, winner.ljust(16, b"\0").hex())
+        for _, row, exact, winner in verdicts.tolist()
+    ]
+
+
+@dataclass(frozen=True)
+class DuplicatesOf:
+    """Where the duplicates of one shard lie, and their digest."""
+
+    digest: str
+    comparison: Comparison | None = None
+    """None: there are none."""
+    group: int = 0
+    place: int = 0
+    """Of the shard in its group."""
+
+    def read(self) -> list[Duplicate]:
+        """By row."""
+        if self.comparison is None:
+            return []
+        return _told(self.comparison.exchange("duplicates", VERDICT).read_from(self.group, self.place))
+
+
+@dataclass(frozen=True)
+class PassStep:
+    """Runs a pass on its elements."""
+
+    corpus: Path
+    do: Pass
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def run(self, work: PassWork, advance: Callable[[int], None]) -> Any:
+        """One element."""
+        return self.do(self.corpus, work)
+
+
+@dataclass(frozen=True)
+class AllPassesStep:
+    """Runs all passes over all tasks, one element after the other; for few rows."""
+
+    corpus: Path
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def run(self, works: Sequence[Sequence[PassWork]], advance: Callable[[int], None]) -> list[list[str]]:
+        """The digests of all groups, in order."""
+        return run_passes(works, lambda name, do, items: [do(self.corpus, item) for item in items])
+
+
+Run = Callable[[str, Pass, Sequence[PassWork]], list[Any]]
+
+
+def run_passes(tasks: Sequence[Sequence[PassWork]], run: Run) -> list[list[str]]:
+    """Take the groups of each task through the passes; the digests of all groups, in order."""
+    groups = [group for groups in tasks for group in groups]
+    comparisons = [groups[0].comparison for groups in tasks]
+    by_hash = [c for c in comparisons if c.dedup.near_radius is not None]
+
+    def parts(of: Sequence[Comparison]) -> list[PassWork]:
+        return [PassWork(c, part) for c in of for part in range(c.parts)]
+
+    run("dedup gather", gather, groups)
+    if by_hash:
+        run("dedup hashes", best, parts(by_hash))
+        run("dedup pairs", near, [PassWork(c, place) for c in by_hash for place in range(c.places)])
+        run("dedup resolve", resolve, [PassWork(c, 0) for c in by_hash])
+    run("dedup verdicts", verdicts, parts(comparisons))
+    return run("dedup collect", collect, groups)
