@@ -22,7 +22,8 @@ from schemas.files import TEMPORARY
 class Export:
     """Write a Janus folder in the layout of transformers or of DeepSeek's own code.
 
-    Reads either layout, or a checkpoint of a run. Tensors keep their bytes: converting back gives the same files.
+    Reads either layout, or a checkpoint of a run. Tensors keep their bytes, unless --dtype says otherwise: converting
+    back gives the same files.
     """
 
     folder: Annotated[Path | None, tyro.conf.Positional] = None
@@ -33,6 +34,9 @@ class Export:
     """With --run: step of the checkpoint; 0 for the newest."""
     to: Literal["hf", "deepseek"] = "hf"
     """Layout to write: hf opens in transformers and everywhere here, deepseek in DeepSeek's code."""
+    dtype: Literal["as-stored", "fp32", "bf16", "fp16"] | None = None
+    """Type of the weights; by default as stored, or bf16 of a run. The VQ tokenizer always stays as it is stored: a
+    rounded one would make other codes than those a corpus holds."""
     out: Path = tyro.MISSING
     """Folder to write."""
 
@@ -60,17 +64,23 @@ def main() -> None:
 
 def convert(folder: Path, command: Export) -> None:
     """Write the model `folder` as the command says."""
-    from janus.model.checkpoints.convert import read_checkpoint, write_deepseek, write_hf
+    import torch
+
+    from janus.model.checkpoints.convert import cast, read_checkpoint, write_deepseek, write_hf
 
     if command.out.resolve() == folder.resolve():
         raise ValueError(f"--out {command.out} is the folder being read; name another")
     write = write_hf if command.to == "hf" else write_deepseek
     checkpoint = read_checkpoint(folder)
+    dtype = command.dtype or ("as-stored" if command.run is None else "bf16")
+    if dtype != "as-stored":
+        cast(checkpoint, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype])
     notes = write(checkpoint, command.out)
     screen = console()
     weights = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     screen.print(
-        f"[green]wrote[/] {command.out}: {len(checkpoint.tensors)} tensors, {weights:,} weights, {command.to} layout"
+        f"[green]wrote[/] {command.out}: {len(checkpoint.tensors)} tensors, {weights:,} weights, "
+        f"{command.to} layout, {dtype.replace('-', ' ')}"
     )
     for note in notes:
         screen.print(f"[yellow]note:[/] {note}")

@@ -27,6 +27,8 @@ from schemas.digest import canonical_json
 
 Task = Literal["understanding", "text", "generation"]
 TASKS: tuple[Task, ...] = get_args(Task)
+Template = Literal["plain", "describe", "chat"]
+"""How a sample is put as tokens (`janus.model.templates`)."""
 Role = Literal["system", "user", "assistant", "caption", "document"]
 
 IMAGE_MARK = "<image>"

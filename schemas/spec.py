@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from schemas.plugins import did_you_mean
-from schemas.sample import Task
+from schemas.sample import Task, Template
 
 MAX_PIXELS = 64_000_000
 """Pixels of an image that anyone may have made, from its header; more is refused undecoded. 8000 x 8000 fits."""
@@ -66,7 +66,7 @@ class Source(_Model):
     path: str
     """File or folder. `{name}` refers to a variable given to `load_spec`."""
     task: Task
-    template: Literal["plain", "describe", "chat"] = "plain"
+    template: Template = "plain"
     """How messages become tokens.
 
     plain: `<image>caption` / `caption<image>` / the document as it is (stages 1 and 2).

@@ -31,6 +31,7 @@ from demo.world.language import caption, class_name, dense_caption
 from demo.world.questions import Question, talk
 from demo.world.scene import PAIRS, Scene, make_scene
 from demo.world.texts import conversation, document
+from janus.model.templates import DESCRIBE
 from schemas.digest import digest, file_sha256
 from schemas.files import atomic_folder
 
@@ -58,7 +59,6 @@ DAMAGE = {
 """Share of the captions source's rows damaged in each way."""
 TURNS = 6
 """Questions per instruct conversation."""
-_DESCRIBE = "Describe the image in detail."
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class _Writer:
         for row, scene, dice in self._rows("sharegpt4v"):
             name = f"images/{row:06d}.jpg"
             self._file(f"sharegpt4v/{name}", jpeg(scene))
-            turns = [Question(_DESCRIBE, dense_caption(scene, dice))]
+            turns = [Question(DESCRIBE, dense_caption(scene, dice))]
             records.append({"id": f"{row:06d}", "image": name, "conversations": _llava(turns)})
         self._file("sharegpt4v/captions.json", json.dumps(records, indent=1).encode())
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,7 @@ from pipelines.steps.summary import summarise
 from schemas.layers import TRAIN
 from schemas.manifest import Fingerprints, ShardManifest
 from schemas.reasons import Drop, Outcome
-from schemas.sample import Message, Task
+from schemas.sample import Message, Task, Template
 from schemas.spec import Limits, Source, Tokenize
 
 VERSION = 3
@@ -49,7 +49,7 @@ class Prepared:
 class TokenizeWork:
     """What is particular to one shard."""
 
-    template: Literal["plain", "describe", "chat"]
+    template: Template
     earlier: tuple[str, ...]
     """Paths of train shards over the same raw shard, made with the same settings and models."""
 
@@ -139,7 +139,7 @@ class TokenizeStep:
                 yield Prepared(row) if row is not None else batch.slice(index, 1).to_pylist()[0]
             first += batch.num_rows
 
-    def _prepare(self, row: dict[str, Any], task: Task, template: Literal["plain", "describe", "chat"]) -> Prepared:
+    def _prepare(self, row: dict[str, Any], task: Task, template: Template) -> Prepared:
         from janus.model.templates import TemplateError, encode_sample
 
         messages = [Message.model_validate(message) for message in row["messages"]]
