@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 
@@ -13,8 +12,8 @@ def checkpoint_to_model(run: Path, out: Path, step: int = 0) -> int:
     is gone or another one now.
     """
     from janus.model.checkpoints.model_folder import load_janus, save_janus
-    from janus.train.checkpoint import committed, load, read_state
-    from janus.train.record import FILE, model_digest
+    from janus.train.checkpoint import check_files, committed, load
+    from janus.train.record import model_digest, read_record
 
     found = dict(committed(run / "checkpoints"))
     if not found:
@@ -22,9 +21,9 @@ def checkpoint_to_model(run: Path, out: Path, step: int = 0) -> int:
     step = step or max(found)
     if step not in found:
         raise FileNotFoundError(f"{run}: no checkpoint of step {step}; there are {', '.join(map(str, found))}")
-    record = json.loads((run / FILE).read_text())
+    state, record = check_files(found[step]), read_record(run)
     start = Path(record["model"])
-    if model_digest(start) != read_state(found[step])["identity"]["model"]:
+    if model_digest(start) != state["identity"]["model"]:
         raise ValueError(f"{start}: not the model this run started from; its files are gone or were changed")
     model, processor = load_janus(start)
     trained = {name: tensor for name, tensor in model.state_dict().items() if _is_trained(name, record)}

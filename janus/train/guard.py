@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 from collections.abc import Sequence
 from types import FrameType
@@ -52,19 +53,23 @@ def documents_of(batches: Sequence[PackedBatch]) -> list[list[tuple[str, bytes]]
 
 
 class StopRequest:
-    """Turns SIGTERM and SIGINT into a wish to stop after the step; a second SIGINT (Ctrl-C) acts as usual.
+    """Turns SIGTERM, SIGINT and SIGHUP into a request to stop after the step; a second SIGINT (Ctrl-C) acts as usual.
 
-    SIGTERM comes twice where a scheduler signals every process of a job and the launcher forwards its own.
+    SIGHUP comes when the terminal is closed: what is printed from then on goes nowhere. SIGTERM comes twice where a
+    scheduler signals every process of a job and the launcher forwards its own.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.wanted = False
-        self._before = {number: signal.getsignal(number) for number in self.SIGNALS}
+        self._terminals = [number for number in (1, 2) if os.isatty(number)]
+        before = {number: signal.getsignal(number) for number in self.SIGNALS}
+        # What is ignored stays so: `nohup` ignores SIGHUP for its command.
+        self._before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def __enter__(self) -> StopRequest:
-        for number in self.SIGNALS:
+        for number in self._before:
             signal.signal(number, self._note)
         return self
 
@@ -74,5 +79,10 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.wanted = True
+        if number == signal.SIGHUP and self._terminals:
+            # Printing to a closed terminal fails, and would end the run before its checkpoint.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for terminal in self._terminals:
+                os.dup2(nowhere, terminal)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, self._before[signal.SIGINT])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.markup import escape
 from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch
 from janus.train.card import Card, check_first_loss
 from janus.train.display import Display
+from janus.train.failures import is_disk_full, one_line
 from janus.train.flops import Flops
 from janus.train.guard import documents_of
 from janus.train.loggers import Logger
@@ -146,13 +146,13 @@ class Logbook:
     def write(self, line: dict[str, Any]) -> None:
         """Give a line to all loggers. One that fails, but for a full disk, is left out from then on: training goes on.
 
-        Raises OSError where the disk is full.
+        Raises what a logger raised where the disk is full.
         """
         for name, logger in list(self._loggers.items()):
             try:
                 logger.write(line)
             except Exception as error:
-                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                if is_disk_full(error):
                     raise
                 del self._loggers[name]
                 self.say(f"[yellow]warning:[/] logger {name} failed and is off from here: {escape(one_line(error))}")
@@ -169,8 +169,3 @@ class Logbook:
                 logger.close()
             except Exception as error:
                 self.say(f"[yellow]warning:[/] logger {name} failed at its end: {escape(one_line(error))}")
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line; its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from janus.packed import PackedBatch
 from janus.train.card import make_card, show
 from janus.train.checkpoint import Checkpointer, load, read_state, tensors
 from janus.train.display import Display
+from janus.train.failures import in_one_line
 from janus.train.flops import CONVENTION, count_flops, peak_flops
 from janus.train.gradients import Clipper
 from janus.train.guard import StopRequest, check_finite
@@ -34,6 +35,7 @@ from janus.train.parallel import parallelize
 from janus.train.recipe import Recipe
 from janus.train.record import Inputs, check_identity, find_start, identity, model_digest, write_record
 from janus.train.repeatable import repeatable
+from janus.train.run_lock import run_lock
 from janus.train.schedule import lr_factor
 from janus.train.step import LossModule, accumulate
 from janus.train.watch import Samples, held_out_loss
@@ -52,7 +54,11 @@ def train(recipe: Recipe, inputs: Inputs, console: Console, *, device: str = "au
     process_groups = recipe.precision == "bf16"
     with repeatable(recipe.parallel.deterministic), join_world(device, process_groups=process_groups) as world:
         quiet = console if world.is_main else Console(quiet=True)
-        return Trainer(recipe, inputs, world, quiet).run()
+        with in_one_line(inputs.out, world), ExitStack() as held:
+            with world.agreed():
+                if world.is_main:
+                    held.enter_context(run_lock(inputs.out))
+            return Trainer(recipe, inputs, world, quiet).run()
 
 
 class Trainer:
@@ -67,6 +73,7 @@ class Trainer:
         start = world.share(start)
         assert start is not None
         self._done = start.step
+        self._notes += start.notes
         run = {}
         # All that can be wrong with what a run is given shows here, before ranks depend on each other.
         with world.agreed():
@@ -82,7 +89,6 @@ class Trainer:
                 run = identity(recipe, model_digest(inputs.model), self._loader.order)
                 if start.checkpoint:
                     check_identity(read_state(start.checkpoint)["identity"], run, start.checkpoint)
-                inputs.out.mkdir(parents=True, exist_ok=True)
                 write_record(recipe, inputs, snapshot=snapshot.name, world=world, identity=run, step=start.step)
 
         self._flops = count_flops(janus, recipe.train)
@@ -96,7 +102,9 @@ class Trainer:
         self._card = make_card(
             recipe, janus, snapshot, self._flops, self._loader.forecasts, shards=shards.size() if shards else 1
         )
-        self._checkpointer = Checkpointer(inputs.out / "checkpoints", recipe.checkpoint, world, run)
+        self._checkpointer = Checkpointer(
+            inputs.out / "checkpoints", recipe.checkpoint, world, snapshot=snapshot.name, identity=run
+        )
         if start.checkpoint:
             with world.agreed():
                 load(start.checkpoint, self._state(), group=world.host_group)

@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from janus.model.checkpoints.tensors import WEIGHT_FILES
-from janus.train.checkpoint import committed
+from janus.model.checkpoints.tensors import WEIGHT_FILES, read_json
+from janus.train.checkpoint import newest_sound, read_state
 from janus.train.recipe import Recipe
 from janus.train.world import World
 from schemas.digest import digest, file_sha256
@@ -56,18 +56,22 @@ class Start:
     """Name of the snapshot it trains on."""
     checkpoint: Path | None
     """What it continues from."""
+    notes: list[str]
+    """What a person should know: one line each."""
 
 
 def find_start(inputs: Inputs) -> Start:
-    """The newest checkpoint in the run folder and the snapshot it was trained on; without one, the latest snapshot.
+    """The newest whole checkpoint in the run folder and the snapshot it was trained on; without one, the latest
+    snapshot. Reads the checkpoint once, to hold it against its digests.
 
-    Raises ValueError or FileNotFoundError with one line where a run is to go on with another snapshot than its own.
+    Raises ValueError or FileNotFoundError with one line where a run is to go on with another snapshot than its own, or
+    has no whole checkpoint.
     """
-    checkpoints = committed(inputs.out / "checkpoints")
-    if not checkpoints:
-        return Start(0, inputs.snapshot or load_snapshot(inputs.data).name, None)
-    step, path = checkpoints[-1]
-    began = json.loads((inputs.out / FILE).read_text())["snapshot"]
+    newest, notes = newest_sound(inputs.out / "checkpoints", set_aside=True)
+    if newest is None:
+        return Start(0, inputs.snapshot or load_snapshot(inputs.data).name, None, notes)
+    step, path = newest
+    began = read_state(path)["snapshot"]
     other = "a run stays on the snapshot it began with; choose another --out for a new run"
     if inputs.snapshot not in ("", began):
         raise ValueError(f"{path} was trained on snapshot {began}, --snapshot is {inputs.snapshot}: {other}")
@@ -76,7 +80,16 @@ def find_start(inputs: Inputs) -> Start:
         raise FileNotFoundError(
             f"{path} was trained on snapshot {began}, which {inputs.data} lacks (its latest is {latest}): {other}"
         )
-    return Start(step, began, path)
+    return Start(step, began, path, notes)
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """The `recipe.json` of a run folder. Raises FileNotFoundError or ValueError with one line that names the file."""
+    record = read_json(run / FILE)
+    for name in ("recipe", "model", "starts"):
+        if name not in record:
+            raise ValueError(f"{run / FILE}: not the record of a run: it has no {name}")
+    return record
 
 
 def model_digest(folder: Path) -> str:
@@ -115,7 +128,7 @@ def write_record(
 ) -> None:
     """Write `recipe.json`, or add one more start to it."""
     path = inputs.out / FILE
-    starts = json.loads(path.read_text())["starts"] if path.is_file() else []
+    starts = read_record(inputs.out)["starts"] if path.is_file() else []
     record = {
         "recipe": asdict(recipe),
         "model": str(inputs.model.resolve()),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -260,7 +262,7 @@ def three_steps_in(out: Path, model: Path, corpus: Path) -> tuple[BaseProcess, i
     return process, process.pid
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_exits_zero(model: Path, corpus: Path, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "run"
     process, pid = three_steps_in(out, model, corpus)
@@ -271,6 +273,34 @@ def test_a_signal_saves_and_exits_zero(model: Path, corpus: Path, tmp_path: Path
     assert [step for step, _ in committed(out / "checkpoints")] == [last]
     assert not (out / "model").exists()
     assert f"stopped after step {last}; the same command continues" in out.with_suffix(".log").read_text()
+
+
+CONTROLLED = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_a_closed_terminal_saves(model: Path, corpus: Path, tmp_path: Path) -> None:
+    """The kernel sends SIGHUP, and from then on writing to the terminal fails."""
+    out = tmp_path / "run"
+    terminal, inside = pty.openpty()
+    words = f"-m janus.train --stage 3 --preset tiny --model {model} --data {corpus} --out {out} --device cpu "
+    words += "--data.corpus-stage 2 --data.sequences 4 --data.seq-len 64 --watch.log-every 1 --steps 100000"
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTROLLED, *words.split()], stdin=inside, stdout=inside, stderr=inside
+    )
+    os.close(inside)
+    while len(read_metrics(out / "metrics.jsonl")) < 3:
+        assert process.poll() is None
+        if select.select([terminal], [], [], 0.02)[0]:
+            os.read(terminal, 65536)
+    os.close(terminal)
+    assert process.wait(60) == 0
+    last = read_metrics(out / "metrics.jsonl")[-1]["step"]
+    assert [step for step, _ in committed(out / "checkpoints")] == [last]
 
 
 def test_a_second_sigterm_changes_nothing(model: Path, corpus: Path, tmp_path: Path) -> None:
