@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from demo.screen import Screen, last_line
-from flows import lifeline
+from flows import children
 from schemas.digest import digest, file_sha256
 from schemas.files import write_file
 
@@ -120,11 +120,11 @@ class Chain:
             log.unlink(missing_ok=True)
         begun.write_text(key)
         start = time.monotonic()
-        child = lifeline.start(step.module, step.arguments, log=log)
+        child = children.start(step.module, step.arguments, log=log)
         try:
             code = child.wait()
         finally:
-            lifeline.stop(child)
+            children.stop(child)
         if code:
             raise StepFailed(f"{step.title}: {last_line(log).removeprefix('error: ')} (all of its output: {log})")
         record = Record(
