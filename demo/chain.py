@@ -1,4 +1,4 @@
-"""A chain of commands whose results are kept as long as they are true.
+"""A chain of commands whose results are kept as long as they hold.
 
 A step's record names what the result was made from (command, code, outputs of the steps before) and what came out,
 both by digest. A step is skipped only if both still hold. So a second run does nothing, a changed file redoes what
@@ -15,12 +15,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from demo.dependencies import ROOT, Checkout
 from demo.screen import Screen, last_line
-from flows import lifeline
+from flows import children
 from schemas.digest import digest, file_sha256
 from schemas.files import write_file
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class StepFailed(ValueError):
@@ -48,8 +47,8 @@ class Step:
     arguments: tuple[str, ...]
     folder: Path
     """What the step makes, and what is deleted before it is made anew."""
-    code: tuple[str, ...]
-    """Packages and files of the checkout whose change makes the result stale."""
+    data: tuple[str, ...] = ()
+    """Files and folders of the checkout that the command reads. Its code is found by itself: `demo.dependencies`."""
     needs: tuple[str, ...] = ()
     """Steps whose output it reads."""
     resumes: bool = False
@@ -83,6 +82,7 @@ class Chain:
 
     def __init__(self, run: Path, screen: Screen) -> None:
         self._records, self._logs, self._screen = run / "steps", run / "logs", screen
+        self._checkout = Checkout()
         self._outputs: dict[str, str] = {}
         self._records.mkdir(parents=True, exist_ok=True)
 
@@ -93,7 +93,8 @@ class Chain:
         key = digest(
             {
                 "command": step.command,
-                "code": {name: tree_digest(ROOT / name) for name in step.code},
+                "code": self._checkout.code_digest(step.module),
+                "data": {name: tree_digest(ROOT / name) for name in step.data},
                 "needs": {name: self._outputs[name] for name in step.needs},
             }
         )
@@ -120,11 +121,11 @@ class Chain:
             log.unlink(missing_ok=True)
         begun.write_text(key)
         start = time.monotonic()
-        child = lifeline.start(step.module, step.arguments, log=log)
+        child = children.start(step.module, step.arguments, log=log)
         try:
             code = child.wait()
         finally:
-            lifeline.stop(child)
+            children.stop(child)
         if code:
             raise StepFailed(f"{step.title}: {last_line(log).removeprefix('error: ')} (all of its output: {log})")
         record = Record(

@@ -1,10 +1,10 @@
-"""The detector for the built-in world: the rule-based checker of `shapes` behind GenEval's detector interface."""
+"""The detector for the built-in world: its rule-based reader behind GenEval's detector interface."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from demo.world.check import read_scene
+from demo.world.reader import read_scene
 from janus.evaluate.geneval import Detection
 
 
@@ -12,7 +12,7 @@ class ShapesDetector:
     """Reads coloured shapes out of an image. Sure of what it sees: every confidence is 1."""
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        """All objects of `image` uint8[S, S, 3], in the checker's order."""
+        """All objects of `image` uint8[S, S, 3], in the reader's order."""
         found = []
         for seen in read_scene(image):
             left, top, right, bottom = map(float, seen.box)

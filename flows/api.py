@@ -2,7 +2,7 @@
 
 With PREFECT_API_URL set (a server of yours), runs go there and show up in its UI. Without it, a private server is
 started for the life of the process: the same program as Prefect's own ephemeral mode, but it keeps its database in a
-folder of ours instead of the home directory, writes to a log file instead of the screen, and dies with us (`lifeline`).
+folder of ours instead of the home directory, writes to a log file instead of the screen, and ends with this process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flows import lifeline
+from flows import children
 from janus.cli import UserError
 
 STARTUP_S = 300.0
@@ -55,12 +55,12 @@ def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
     os.environ.update(PREFECT_HOME=str(home), PREFECT_API_URL=url)
     log = home / "server.log"
     arguments = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
-    server = lifeline.start("uvicorn", [*arguments, "--log-level", "error", "--lifespan", "on"], log=log, env=SERVER)
+    server = children.start("uvicorn", [*arguments, "--log-level", "error", "--lifespan", "on"], log=log, env=SERVER)
     try:
         yield lambda: _wait(server, url, log)
     finally:
         _flush()
-        lifeline.stop(server)
+        children.stop(server)
         del os.environ["PREFECT_API_URL"]
 
 

@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
-from flows import progress, zombies
+from flows import crashed_runs, progress
 from flows.artifacts import publish_artifacts
 from flows.serve import serve_all
 from janus.cli import USER_ERRORS
@@ -76,7 +76,7 @@ def build_corpus(
 
     Raises ValueError or FileNotFoundError with one line for what a user must mend.
     """
-    zombies.claim(out)
+    crashed_runs.claim(out)
     loaded = load_spec(spec, variables)
     if stage not in (None, loaded.stage):
         raise ValueError(f"{spec}: stage = {loaded.stage}; run the flow build-stage{loaded.stage}-corpus for it")
@@ -153,7 +153,7 @@ def refresh_corpora(
         keep_last: Newest snapshots kept of each corpus; shards that none of them uses are deleted.
     """
     how = (operations or Operations()).model_copy(update={"keep_last": keep_last})
-    zombies.claim(out)
+    crashed_runs.claim(out)
     names, problems = [], []
     for spec in specs:
         try:

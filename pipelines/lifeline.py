@@ -1,13 +1,14 @@
-"""Workers that end with the build that started them.
+"""Processes that end with the process they work for.
 
 A killed build (`kill -9`) cannot stop its worker processes, and Beam's notice only some 20 seconds later. Until then
-they would go on writing shards beside those of the next build. So each worker waits for the build's process to end.
+they would go on writing shards beside those of the next build. So each of them waits for that process to end.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -24,7 +25,10 @@ class Lifeline:
     host: str
 
     def hold(self) -> None:
-        """From now on, end this process when that one ends. Does nothing there itself or on another machine."""
+        """From now on, end this process when that one ends; one that leads a process group ends the group.
+
+        Does nothing in that process itself or on another machine.
+        """
         if self.host != socket.gethostname() or self.pid == os.getpid() or self.pid in _held:
             return
         _held.add(self.pid)
@@ -47,4 +51,6 @@ def _end_with(pid: int) -> None:
                 time.sleep(0.2)
     except ProcessLookupError:
         pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)

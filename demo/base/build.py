@@ -12,15 +12,14 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-import demo.world
-import janus.model
 from demo.base import clip, data, llm, tokenizer, vq
+from demo.dependencies import Checkout
 from janus.model.checkpoints.model_folder import save_janus
 from janus.model.network import Janus
 from janus.model.presets import preset_config
 from janus.model.processor import Processor
 from janus.model.templates import DESCRIBE, STYLES, TURN_END
-from schemas.digest import digest, file_sha256
+from schemas.digest import digest
 from schemas.files import atomic_folder
 
 CLIP_PICTURES = 8000
@@ -33,9 +32,7 @@ RECORD = "base.json"
 
 def base_digest(seed: int) -> str:
     """Names the base models that this code fits with this seed, on this version of torch."""
-    rooms = [Path(__file__).parent, *(Path(room.__path__[0]) for room in (janus.model, demo.world))]
-    code = {f"{room.name}/{path.name}": file_sha256(path) for room in rooms for path in sorted(room.rglob("*.py"))}
-    return digest({"code": code, "seed": seed, "torch": torch.__version__})
+    return digest({"code": Checkout().code_digest(__name__), "seed": seed, "torch": torch.__version__})
 
 
 def build_base(out: Path, seed: int, console: Console) -> bool:

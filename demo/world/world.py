@@ -24,6 +24,7 @@ from typing import Any
 
 from PIL import Image
 
+from demo.dependencies import Checkout
 from demo.world import heldout
 from demo.world.dice import Dice
 from demo.world.draw import draw
@@ -32,7 +33,7 @@ from demo.world.questions import Question, talk
 from demo.world.scene import PAIRS, Scene, make_scene
 from demo.world.texts import conversation, document
 from janus.model.templates import DESCRIBE
-from schemas.digest import digest, file_sha256
+from schemas.digest import digest
 from schemas.files import atomic_folder
 
 HOST = "http://shapes.test"
@@ -74,8 +75,7 @@ class WorldConfig:
 
 def world_digest(config: WorldConfig) -> str:
     """Names the world that this code makes from `config`."""
-    code = {path.name: file_sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
-    return digest({"code": code, "config": asdict(config)})
+    return digest({"code": Checkout().code_digest(__name__), "config": asdict(config)})
 
 
 def write_world(out: Path, config: WorldConfig) -> bool:

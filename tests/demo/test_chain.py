@@ -33,11 +33,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def steps(run: Path, *, resumes: bool = False) -> list[Step]:
-    """Two steps: the second reads what the first made. The first one's "code" is its input file."""
+    """Two steps: the second reads what the first made. The first one's input is a file of its data."""
     source, first, second = run.parent / "input", run / "first", run / "second"
     return [
-        Step("first", "First", "worker", (str(source), str(first)), first, code=(str(source),), resumes=resumes),
-        Step("second", "Second", "worker", (str(first / "result"), str(second)), second, code=(), needs=("first",)),
+        Step("first", "First", "worker", (str(source), str(first)), first, data=(str(source),), resumes=resumes),
+        Step("second", "Second", "worker", (str(first / "result"), str(second)), second, needs=("first",)),
     ]
 
 

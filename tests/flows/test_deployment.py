@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.zombies import RUNS
+from flows.crashed_runs import RUNS
 from schemas.manifest import load_snapshot
 
 pytestmark = pytest.mark.slow

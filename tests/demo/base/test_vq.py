@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from demo.base import data
 from demo.base.vq import fit_vq
-from demo.world.check import read_scene
 from demo.world.draw import draw
+from demo.world.reader import read_scene
 from demo.world.scene import make_scene
 from janus.model.patch_vq import PatchVQ
 from janus.model.presets import preset_config

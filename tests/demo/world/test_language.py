@@ -7,7 +7,6 @@ import re
 import pytest
 
 from demo.world import language, prompts, questions
-from demo.world.check import Seen, verdict
 from demo.world.dice import Dice
 from demo.world.questions import LETTERS
 from demo.world.scene import COLORS, HELD_OUT_PAIRS, SHAPES, Scene, make_scene
@@ -151,16 +150,6 @@ def test_prompts_say_what_their_metadata_asks_for(category: str) -> None:
                 other = entry["include"][target]["class"]
                 assert prompt == f"a {wanted['class']} {relation} a {other}"
         assert bool(entry.get("exclude")) == (category == "counting")
-
-
-def test_a_picture_of_a_prompt_passes_its_verdict() -> None:
-    red, blue = (
-        Seen("red", "circle", "small", (0, 0, 0, 0), (16, 16)),
-        Seen("blue", "square", "small", (0, 0, 0, 0), (48, 48)),
-    )
-    position = {"include": [{"class": "square", "count": 1}, {"class": "circle", "count": 1, "position": ["above", 0]}]}
-    assert verdict([red, blue], position)
-    assert not verdict([blue], position)
 
 
 def test_each_category_is_large_enough_and_lines_are_seeds() -> None:

@@ -1,21 +1,17 @@
-"""`make demo`: from nothing to a trained, measured tiny Janus, with a report.
+"""The steps of `make demo`: commands of this project, each of which can be typed on its own.
 
-Every step is a command of this project that can be typed on its own: the world and its damage, the base models, three
-corpora through Prefect and Beam, three stages of training, measurement, report.
+The world and its damage, the base models, three corpora through Prefect and Beam, three stages of training,
+measurement, report.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
-from rich.table import Table
-
-from demo.chain import ROOT, Chain, Step
-from demo.screen import Screen, duration
-from janus import cli
+from demo.chain import Step
+from demo.dependencies import ROOT
 from janus.evaluate.results import read_scores
 from pipelines.funnel import funnels
 from schemas.digest import digest, file_sha256
@@ -25,6 +21,7 @@ HOST = "shapes.test:80"
 """Where the built-in world says its images are."""
 STAGES = (1, 2, 3)
 CORPORA = tuple(f"shapes-stage{stage}" for stage in STAGES)
+PRESET = "janus/presets/tiny.toml"
 CFG_SCALE = "2"
 """Guidance of the measured images: at this size more of it hurts (docs/lab-notes.md)."""
 
@@ -41,7 +38,6 @@ def plan(out: Path, scenes: int, seed: int) -> list[Step]:
             "demo.world",
             ("--out", str(world), "--scenes", str(scenes), "--seed", str(seed)),
             world,
-            code=("demo/world",),
             describe=_world,
         ),
         Step(
@@ -50,7 +46,7 @@ def plan(out: Path, scenes: int, seed: int) -> list[Step]:
             "demo.base",
             ("--world", str(world), "--out", str(base)),
             base,
-            code=("demo/base", "demo/world", "janus/model"),
+            data=(PRESET,),
             needs=("world",),
             describe=_base,
         ),
@@ -64,7 +60,7 @@ def plan(out: Path, scenes: int, seed: int) -> list[Step]:
                 *("--serve", f"{HOST}={world / 'http'}"),
             ),
             corpora,
-            code=("pipelines", "schemas", "janus/model", "janus/images.py", "flows/build.py", *specs),
+            data=tuple(specs),
             needs=("world", "base"),
             resumes=True,
             fingerprint=corpora_digest,
@@ -84,7 +80,7 @@ def plan(out: Path, scenes: int, seed: int) -> list[Step]:
                     *("--data", str(corpora / CORPORA[stage - 1]), "--out", str(folder)),
                 ),
                 folder,
-                code=("janus/train", "janus/data", "janus/model", "janus/packed.py"),
+                data=(PRESET,),
                 needs=("corpora", "base" if stage == 1 else f"train{stage - 1}"),
                 resumes=True,
                 fingerprint=model_digest,
@@ -104,7 +100,6 @@ def plan(out: Path, scenes: int, seed: int) -> list[Step]:
                 *("--geneval.detector", "shapes", "--geneval.images-per-prompt", "1", "--cfg-scale", CFG_SCALE),
             ),
             out / "evaluate",
-            code=("janus/evaluate", "janus/model", "demo/world"),
             needs=("world", "base", "train3"),
             describe=_measured,
         )
@@ -116,7 +111,7 @@ def plan(out: Path, scenes: int, seed: int) -> list[Step]:
             "demo.report",
             (str(out),),
             out / "report.html",
-            code=("demo/report", "janus/report"),
+            data=("janus/report/style.css", *specs),
             needs=tuple(step.name for step in steps),
             describe=str,
         )
@@ -165,47 +160,3 @@ def _training(folder: Path) -> str:
 def _measured(folder: Path) -> str:
     results = read_scores(folder)
     return f"POPE {results['pope']['accuracy']:.3f}, GenEval {results['geneval']['overall']:.3f}"
-
-
-def demo(out: Path = Path("runs/demo"), scenes: int = 8000, seed: int = 0) -> None:
-    """From nothing to a trained, measured tiny Janus. Run it again after an interruption: it goes on.
-
-    Args:
-        out: Folder for everything: world, models, corpora, logs and report.html.
-        scenes: Training scenes of the built-in world, roughly; the steps of training stay the same.
-        seed: Seed of the world and of the base models.
-    """
-    if scenes < 1:
-        raise cli.UserError(f"--scenes {scenes}: expected at least 1")
-    console = cli.console()
-    steps = plan(out, scenes, seed)
-    screen = Screen(console, [step.title for step in steps])
-    start = time.monotonic()
-    try:
-        with screen.shown():
-            chain = Chain(out, screen)
-            for order, step in enumerate(steps):
-                chain.do(step, order)
-    except KeyboardInterrupt:
-        console.print("Stopped. The same command goes on from here.")
-        raise
-    results = json.loads((out / "results.json").read_text())
-    console.print(results_table(results))
-    console.print(f"Done in {duration(time.monotonic() - start)}. Report: {out / 'report.html'}")
-
-
-def results_table(results: dict) -> Table:
-    """The numbers, trained beside untrained."""
-    table = Table("", "trained", "untrained", box=None, padding=(0, 2), title=None)
-    rows = [("POPE accuracy", "pope", "accuracy"), ("POPE F1", "pope", "f1")]
-    rows += [(name.replace("_", " "), name, "accuracy") for name in ("multiple_choice", "counting")]
-    rows += [(f"GenEval {task.replace('_', ' ')}", "geneval", task) for task in results["geneval"]]
-    for title, part, key in rows:
-        table.add_row(title, f"{results[part][key]:.3f}", f"{results['untrained'][part][key]:.3f}")
-    table.add_row("caption score AUC", f"{results['caption_score']['auc']:.3f}", "")
-    return table
-
-
-def main() -> None:
-    """Run the command."""
-    cli.parse(demo, prog="python -m demo")

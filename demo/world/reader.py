@@ -1,11 +1,10 @@
-"""The rule-based reader: from pixels back to objects, and the GenEval verdict on them. No learned parts."""
+"""The rule-based reader: from pixels back to objects. No learned parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -20,8 +19,6 @@ _LEAST_OVERLAP = 0.6
 """Least intersection over union with the best shape template."""
 _TEMPLATE = 16
 """Side to which a component's mask is scaled before it is compared, pixels."""
-_LEAST_OFFSET = 12
-"""Pixels two centres must differ along an axis to count as left/right or above/below of each other."""
 
 
 @dataclass(frozen=True)
@@ -116,40 +113,3 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 @cache
 def _templates() -> dict[str, np.ndarray]:
     return {shape: _scale(stencil(shape, max(SIZES.values())) > 0.5) for shape in SHAPES}
-
-
-def verdict(objects: Sequence[Seen], metadata: Mapping[str, Any]) -> bool:
-    """Whether a picture with these objects satisfies a GenEval prompt.
-
-    The rule is that of GenEval's evaluate_images.py: every `include` entry needs at least `count` objects of its
-    class (and colour), placed as `position` ([relation, index of another entry]) says; no `exclude` entry may reach
-    its count. Unasked-for objects are no fault.
-
-    Args:
-        objects: as `read_scene` gives them.
-        metadata: one line of a GenEval metadata file: `include`, optionally `exclude`.
-    """
-    matched: list[list[Seen]] = []
-    for wanted in metadata["include"]:
-        found = [seen for seen in objects if _is(seen, wanted)]
-        if len(found) < wanted["count"]:
-            return False
-        matched.append(found)
-    for wanted, found in zip(metadata["include"], matched, strict=True):
-        if "position" in wanted:
-            relation, target = wanted["position"]
-            if not any(related(a.center, b.center, relation) for a in found for b in matched[target]):
-                return False
-    return not any(
-        sum(_is(seen, unwanted) for seen in objects) >= unwanted["count"] for unwanted in metadata.get("exclude", ())
-    )
-
-
-def _is(seen: Seen, wanted: Mapping[str, Any]) -> bool:
-    return seen.shape == wanted["class"] and wanted.get("color", seen.color) == seen.color
-
-
-def related(a: tuple[float, float], b: tuple[float, float], relation: str) -> bool:
-    """Whether the centre `a` (x, y) lies "left of", "right of", "above" or "below" the centre `b`."""
-    axis, sign = {"left of": (0, 1), "right of": (0, -1), "above": (1, 1), "below": (1, -1)}[relation]
-    return sign * (b[axis] - a[axis]) >= _LEAST_OFFSET

@@ -16,7 +16,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-from flows import zombies
+from flows import crashed_runs
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -31,7 +31,7 @@ refresh_corpora([spec], out, {"photos": photos, "janus": janus})
 @flow
 def look(out: str) -> None:
     """Do what every build and refresh does first."""
-    zombies.claim(out)
+    crashed_runs.claim(out)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def out(tmp_path: Path) -> Path:
 
 def runs(out: Path) -> set[UUID]:
     """The runs that have left a lock, locked or not."""
-    return {UUID(path.name[:36]) for path in (out / zombies.RUNS).glob("[!.]*")}
+    return {UUID(path.name[:36]) for path in (out / crashed_runs.RUNS).glob("[!.]*")}
 
 
 def states(of: set[UUID]) -> list[str | None]:
@@ -93,8 +93,19 @@ def test_a_run_that_ended_well_stays_so(prefect_server: str, out: Path) -> None:
 
 
 def test_a_run_of_another_server_is_left_to_that(out: Path) -> None:
-    (out / zombies.RUNS).mkdir(parents=True)
-    stranger = out / zombies.RUNS / f"{uuid.uuid4()}.{uuid.uuid4().hex}"
+    (out / crashed_runs.RUNS).mkdir(parents=True)
+    stranger = out / crashed_runs.RUNS / f"{uuid.uuid4()}.{uuid.uuid4().hex}"
     stranger.touch()
     look(str(out))
     assert stranger.exists()
+
+
+def test_foreign_files_are_left_alone_and_end_nothing(out: Path) -> None:
+    folder = out / crashed_runs.RUNS
+    folder.mkdir(parents=True)
+    names = (".DS_Store", "notes.txt", "README", f"{uuid.uuid4()}.txt", f"{uuid.uuid4()}", "a.b.c")
+    for name in names:
+        (folder / name).touch()
+    (folder / f"{uuid.uuid4()}.{uuid.uuid4().hex}").mkdir()
+    look(str(out))
+    assert all((folder / name).exists() for name in names)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from demo import demo
-from demo.chain import ROOT, Step
+from demo import __main__ as command
+from demo import steps as demo
+from demo.chain import Step
+from demo.dependencies import PACKAGES, ROOT
 from flows.corpus import Command
 from janus import cli
 from janus.evaluate.__main__ import read_command
@@ -22,7 +24,7 @@ def test_every_step_reads_only_what_earlier_steps_make(steps: dict[str, Step]) -
     for step in steps.values():
         assert set(step.needs) <= made
         made.add(step.name)
-        for name in step.code:
+        for name in step.data:
             assert (ROOT / name).exists(), name
 
 
@@ -62,7 +64,7 @@ def test_training_that_was_stopped_is_not_taken_for_done(tmp_path: Path) -> None
 def test_the_results_table_shows_every_number_beside_the_untrained_models() -> None:
     part = {"pope": {"accuracy": 0.9, "f1": 0.8}, "multiple_choice": {"accuracy": 0.7}, "counting": {"accuracy": 0.6}}
     part["geneval"] = {"single_object": 0.5, "overall": 0.4}
-    table = demo.results_table({**part, "caption_score": {"auc": 0.99}, "untrained": part})
+    table = command.results_table({**part, "caption_score": {"auc": 0.99}, "untrained": part})
     columns = [list(column.cells) for column in table.columns]
     assert columns[0] == [
         *("POPE accuracy", "POPE F1", "multiple choice", "counting"),
@@ -74,5 +76,17 @@ def test_the_results_table_shows_every_number_beside_the_untrained_models() -> N
 
 def test_a_world_without_scenes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(cli.UserError, match="--scenes 0: expected at least 1"):
-        demo.demo(tmp_path / "demo", scenes=0)
+        command.demo(tmp_path / "demo", scenes=0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_data_file_of_the_packages_is_named_by_the_steps_that_read_it(steps: dict[str, Step]) -> None:
+    """A new one fails here until it is named in demo/steps.py or left out below."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".typed")
+    }
+    unused = {path for path in found if path.startswith(("flows/corpora/", "janus/presets/janus-"))}
+    assert {name for step in steps.values() for name in step.data} == found - unused

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import lifeline
+from flows import children
 
 SLEEPER = """
 import os, subprocess, sys, time
@@ -20,8 +20,8 @@ time.sleep(60)
 PARENT = """
 import sys, time
 from pathlib import Path
-from flows import lifeline
-lifeline.start("sleeper", log=Path(sys.argv[1]))
+from flows import children
+children.start("sleeper", log=Path(sys.argv[1]))
 time.sleep(60)
 """
 
@@ -64,19 +64,19 @@ def test_a_child_and_its_children_die_with_a_killed_parent(sleeper: Path) -> Non
 
 
 def test_stop_ends_the_child_and_its_children(sleeper: Path) -> None:
-    child = lifeline.start("sleeper", log=sleeper)
+    child = children.start("sleeper", log=sleeper)
     running = pids(sleeper)
-    lifeline.stop(child)
+    children.stop(child)
     assert child.returncode == -signal.SIGTERM
     assert all(gone(pid) for pid in running)
-    lifeline.stop(child)  # a second time does nothing
+    children.stop(child)  # a second time does nothing
 
 
 def test_output_and_exit_code_are_the_modules_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "speaker.py").write_text("import sys; print('said', sys.argv[1:], repr(sys.stdin.read())); sys.exit(3)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    child = lifeline.start("speaker", ["a", "b c"], log=tmp_path / "log", env={"X": "1"})
+    child = children.start("speaker", ["a", "b c"], log=tmp_path / "log", env={"X": "1"})
     assert child.wait(20) == 3
     assert (tmp_path / "log").read_text() == "said ['a', 'b c'] ''\n"
     assert os.environ.get("X") is None
-    lifeline.stop(child)
+    children.stop(child)
