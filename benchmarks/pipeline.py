@@ -128,11 +128,11 @@ def process(row: dict[str, Any], model: str) -> dict[str, Any]:
     import hashlib
 
     import simplejpeg
+    from pipelines.steps.phash import phash
 
     from janus.images import inspect, load_rgb
     from janus.model.templates import encode_sample
     from pipelines.steps.measure import text_signals
-    from pipelines.steps.phash import phash
     from schemas.sample import Message
 
     processor = _processor(model)
