@@ -7,7 +7,7 @@ N_u tokens per understanding image, N_g codes per generated image. "Flat positio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 
@@ -51,6 +51,8 @@ class PackedBatch:
     """Uids of the documents, padding tails left out, in flat order: for error messages and order tests."""
     tasks: list[str]
     """Task of each document in `uids`."""
+    padding: list[int] = field(default_factory=list)
+    """Lengths of the padding tails, which are in `lengths` too."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
         """The same batch on `device`."""
@@ -61,7 +63,7 @@ class PackedBatch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PackedBatch:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         return PackedBatch(**{k: change(v) if isinstance(v, torch.Tensor) else v for k, v in values.items()})
 
     def label_counts(self) -> torch.Tensor:

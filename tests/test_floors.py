@@ -39,6 +39,7 @@ GROUND = [
     "janus/images.py",
     "janus/image_headers.py",
     "janus/packed.py",
+    "janus/plain.py",
     "janus/presets",
     "janus/cli.py",
 ]

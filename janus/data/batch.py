@@ -32,6 +32,7 @@ def assemble(
     position_ids = np.empty((len(packs), seq_len), np.int64)
     count = np.arange(seq_len)
     lengths: list[int] = []
+    padding: list[int] = []
     pixel_positions, code_positions = _Column(), _Column()
     label_positions, labels, label_tasks = _Column(), _Column(), _Column()
     for number, pack in enumerate(packs):
@@ -51,6 +52,7 @@ def assemble(
         if start < seq_len:
             position_ids[number, start:] = count[: seq_len - start]
             lengths.append(seq_len - start)
+            padding.append(seq_len - start)
 
     documents = list(chain.from_iterable(packs))
     codes = [document.row.codes for document in documents if document.task == "generation"]
@@ -67,6 +69,7 @@ def assemble(
         text_label_tasks=label_tasks.tensor(),
         uids=[document.row.uid for document in documents],
         tasks=[document.task for document in documents],
+        padding=padding,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 
@@ -39,6 +40,13 @@ class DataOrder:
     """Group of the sources that alone feed generation at first ("imagenet" in stage 2); empty for a single phase."""
     first_share: float = 2 / 3
     """Share of the steps in which generation uses `first_group` only; afterwards it uses all other sources."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """How often a row of a source comes beside a row of the other sources of its task, e.g. `photos 2 drawings 0.5`.
+    1 for sources not named; 0 leaves one out."""
+    max_epochs: dict[str, float] = field(default_factory=dict)
+    """How often at most the rows of a source come in the whole run (to within a few documents), e.g. `photos 4`; `all`
+    stands for the sources not named. What a source may not give, the others of its task do, in proportion, from the
+    first step on."""
     caption_drop: float = 0.1
     """Share of generation samples whose caption is replaced by padding, for classifier-free guidance."""
     short_caption: float = 0.25
@@ -50,6 +58,11 @@ class DataOrder:
         if min(self.ratio) < 0 or sum(self.ratio) == 0:
             raise ValueError(f"data.ratio {self.ratio}: needs whole numbers of at least 0, not all 0")
         self._at_least_one("sequences", "seq_len")
+        for name, numbers in (("weights", self.weights), ("max_epochs", self.max_epochs)):
+            for source, number in numbers.items():
+                if not 0 <= number < math.inf or (name == "max_epochs" and number == 0):
+                    expected = "at least 0" if name == "weights" else "a number above 0"
+                    raise ValueError(f"data.{name} {source} {number}: expected {expected}")
         for name in ("first_share", "caption_drop", "short_caption"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"data.{name} {getattr(self, name)}: must lie between 0 and 1")

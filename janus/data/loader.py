@@ -10,7 +10,7 @@ from pathlib import Path
 from janus.data.batch import assemble
 from janus.data.config import DataConfig, DataOrder, TokenIds
 from janus.data.documents import Document, document
-from janus.data.mixture import phases
+from janus.data.mixture import phases, source_uses
 from janus.data.order import ORDER_VERSION
 from janus.data.plan import Draw, Forecast, Plan
 from janus.data.shards import check_files
@@ -61,6 +61,8 @@ class Loader:
         planned = phases(corpus, snapshot, data, steps)
         self._pools = {pool.name: pool for phase in planned for pool in phase.pools.values()}
         self._plan = Plan(planned, data)
+        self.uses = source_uses(planned, self._plan, data, steps)
+        """What the whole run takes from each source."""
         self.order = order_digest(data, snapshot, steps)
         """Names the data order. A resumed run must have the one it began with."""
 
@@ -110,5 +112,7 @@ def order_digest(data: DataOrder, snapshot: Snapshot, steps: int) -> str:
     """Digest of all that decides which documents a step trains on; world size and micro-batch size do not."""
     settings = data.order()
     del settings["first_share"]
+    # Shares that keep the caps follow from what the whole run takes.
+    capped = steps if data.max_epochs else None
     switch = round(data.first_share * steps) if data.first_group else None
-    return digest({"version": ORDER_VERSION, "snapshot": snapshot.name, "switch": switch, **settings})
+    return digest({"version": ORDER_VERSION, "snapshot": snapshot.name, "switch": switch, "capped": capped, **settings})

@@ -1,25 +1,124 @@
-"""Which sources feed which task when: pools and phases of a snapshot (stage 2: ImageNet first, paper section 3.2)."""
+"""Which sources feed which task when, and how much: pools and phases of a snapshot (design D8).
+
+    python -m janus.data.mixture CORPUS --stage 2 --preset janus-1.3b --data.weights laion 2 --data.max-epochs all 4
+
+prints how many samples, tokens and epochs each source gives over the whole run. All sources of a task form one pool.
+Each is drawn in proportion to its rows and seen once per epoch, unless `data.weights` or `data.max_epochs` say
+otherwise; `data.first_group` makes two phases of the run (stage 2: ImageNet first, paper section 3.2).
+"""
 
 from __future__ import annotations
 
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from janus.data.config import DataOrder
-from janus.data.plan import Phase
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from janus.cli import parse, run
+from janus.data.config import DataConfig, DataOrder
+from janus.data.mixed_pool import MixedPool
+from janus.data.plan import Phase, Plan, augmentation
 from janus.data.shards import Pool
-from schemas.manifest import Snapshot, SnapshotShard
+from janus.plain import fill, overlay
+from janus.presets import NAMES as PRESETS
+from janus.presets import read_preset
+from schemas.manifest import Snapshot, SnapshotShard, load_snapshot
 from schemas.sample import TASKS, Task
 
+ROUNDS = 20
+"""Attempts at shares that keep the caps. Shares change the mean length, hence how many documents a run takes."""
+ALL = "all"
+"""In `data.max_epochs`: the sources that it does not name."""
 
-def phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[Pool]]:
+
+AnyPool = Pool | MixedPool
+
+
+def phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[AnyPool]]:
     """One phase, or two where `config.first_group` feeds generation alone for the first part of `steps`.
 
-    All sources of a task form one pool, so each is drawn in proportion to its rows and seen once per epoch.
-
-    Raises ValueError with one line where a phase needs rows that the snapshot does not have.
+    Raises ValueError with one line where a phase needs rows that the snapshot does not have, a weight or cap names no
+    source, or the run needs more than the caps allow.
     """
+    _check_names(snapshot, config)
+    plain = _plain_phases(corpus, snapshot, config, steps)
+    if not config.weights and not config.max_epochs:
+        return plain  # type: ignore[return-value]
+    pools = {pool.name: pool for phase in plain for pool in phase.pools.values()}
+    needed = dict.fromkeys(pools, 0)
+    for _ in range(ROUNDS):
+        shares = {name: capped_shares(pool, config, needed[name]) for name, pool in pools.items()}
+        mixed: dict[str, AnyPool] = {name: MixedPool(pool, shares[name]) for name, pool in pools.items()}
+        found = [
+            Phase(phase.first_step, phase.num_steps, {task: mixed[pool.name] for task, pool in phase.pools.items()})
+            for phase in plain
+        ]
+        drawn = Plan(found, config).drawn(steps) if config.max_epochs else needed
+        if all(drawn[name] <= needed[name] for name in pools):
+            return found
+        needed = {name: max(needed[name], drawn[name]) for name in pools}
+    raise ValueError(f"data.max_epochs {config.max_epochs}: found no shares of the sources that keep to it")
+
+
+def capped_shares(pool: Pool, config: DataOrder, draws: int) -> dict[str, float]:
+    """Share of each source of a pool of which a run takes `draws` documents: by weighted rows, or what a cap leaves.
+
+    Raises ValueError with one line where the caps leave too little.
+    """
+    wanted = {source: rows * config.weights.get(source, 1.0) for source, rows in pool.sources.items()}
+    if not sum(wanted.values()):
+        raise ValueError(f"data.weights leaves no source for {pool.name}")
+    cap = {
+        source: rows * config.max_epochs.get(source, config.max_epochs.get(ALL, math.inf))
+        for source, rows in pool.sources.items()
+    }
+    allowed = sum(cap[source] for source, amount in wanted.items() if amount)
+    if allowed < draws:
+        raise ValueError(
+            f"data.max_epochs {config.max_epochs} allows {allowed:,.0f} samples of {pool.name}, and the run takes "
+            f"{draws:,}; raise it, shorten the run, or add data"
+        )
+    # One source after another reaches its cap; the rest share what is left by their weights.
+    given: dict[str, float] = {}
+    while True:
+        free = {source: amount for source, amount in wanted.items() if source not in given}
+        left = draws - sum(given.values())
+        total = sum(free.values())
+        over = [source for source, amount in free.items() if total and left * amount / total > cap[source]]
+        if not over:
+            break
+        given |= {source: cap[source] for source in over}
+    if not draws:
+        return {source: amount / total for source, amount in wanted.items()}
+    result = {source: given.get(source, left * free.get(source, 0.0) / total if total else 0.0) for source in wanted}
+    whole = sum(result.values())
+    return {source: amount / whole for source, amount in result.items()}
+
+
+def _check_names(snapshot: Snapshot, config: DataOrder) -> None:
+    known = {shard.source for shard in snapshot.shards}
+    for option, names in (("weights", set(config.weights)), ("max_epochs", set(config.max_epochs) - {ALL})):
+        if unknown := sorted(names - known):
+            raise ValueError(
+                f"data.{option} names {', '.join(unknown)}: no such source in snapshot {snapshot.name}; "
+                f"there are {', '.join(sorted(known))}"
+            )
+
+
+def _plain_phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[Pool]]:
     tasks = [task for task, part in zip(TASKS, config.ratio, strict=True) if part]
     shards = {task: [shard for shard in snapshot.shards if shard.task == task] for task in tasks}
+    if config.weights or config.max_epochs:
+        # Sources side by side, as MixedPool wants them.
+        shards = {task: sorted(found, key=lambda shard: shard.source) for task, found in shards.items()}
     if not config.first_group or "generation" not in tasks:
         return [Phase(0, None, {task: _pool(task, corpus, snapshot, shards[task]) for task in tasks})]
 
@@ -36,13 +135,9 @@ def phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> l
         pool = _pool(f"generation of role {group!r}", corpus, snapshot, first, f"generation of group {group!r}")
         found.append(Phase(0, switch if switch < steps else None, {**others, "generation": pool}))
     if switch < steps:
-        pool = _pool(
-            f"generation of a role other than {group!r}",
-            corpus,
-            snapshot,
-            rest,
-            f"generation of a group other than {group!r}",
-        )
+        other = f"than {group!r}"
+        name, what = f"generation of a role other {other}", f"generation of a group other {other}"
+        pool = _pool(name, corpus, snapshot, rest, what)
         found.append(Phase(switch, None, {**others, "generation": pool}))
     return found
 
@@ -54,3 +149,119 @@ def _pool(name: str, corpus: Path, snapshot: Snapshot, shards: list[SnapshotShar
             "such rows; change data.ratio or data.first_group, or add a source"
         )
     return Pool(name, corpus, shards)
+
+
+@dataclass(frozen=True)
+class SourceUse:
+    """What a run takes from one source for one task."""
+
+    source: str
+    task: Task
+    rows: int
+    samples: float
+    """Documents over the whole run, to within a window."""
+    tokens: float
+    """Of them: samples times the mean length of the source's rows."""
+
+    @property
+    def epochs(self) -> float:
+        """How often each row comes."""
+        return self.samples / self.rows
+
+
+def source_uses(planned: Sequence[Phase[AnyPool]], plan: Plan, config: DataOrder, steps: int) -> list[SourceUse]:
+    """What a run of `steps` takes from each source, in the order of tasks and names."""
+    drawn = plan.drawn(steps)
+    pools = {pool.name: (task, pool) for phase in planned for task, pool in phase.pools.items()}
+    uses: dict[tuple[Task, str], SourceUse] = {}
+    for name, (task, pool) in pools.items():
+        numbers = pool.census()
+        known = pool.look_up(numbers)
+        short, _ = augmentation(task, known, np.zeros(len(numbers), np.int64), config)
+        lengths = np.where(short, known.short_length, known.length)
+        sources = np.asarray(pool.source_of(numbers))
+        shares = pool.shares() if isinstance(pool, MixedPool) else None
+        for source, rows in pool.sources.items():
+            samples = drawn[name] * (shares[source] if shares else rows / len(pool))
+            here = lengths[sources == source]
+            mean = float(here.mean()) if len(here) else float(lengths.mean())
+            before = uses.get((task, source), SourceUse(source, task, 0, 0.0, 0.0))
+            uses[task, source] = SourceUse(
+                source, task, before.rows + rows, before.samples + samples, before.tokens + samples * mean
+            )
+    return [uses[key] for key in sorted(uses, key=lambda key: (TASKS.index(key[0]), key[1]))]
+
+
+def show_uses(uses: Sequence[SourceUse], console: Console) -> None:
+    """Print the uses as a table."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("source", "task", "rows", "samples", "tokens", "epochs"):
+        table.add_column(column, justify="left" if column in ("source", "task") else "right")
+    for use in uses:
+        numbers = (f"{use.rows:,}", f"{use.samples:,.0f}", f"{use.tokens:,.0f}", f"{use.epochs:.2f}")
+        table.add_row(use.source, use.task, *numbers)
+    console.print(table)
+
+
+def repeats(uses: Sequence[SourceUse]) -> list[str]:
+    """A line for the sources whose rows come more than once in the run; none if there are none."""
+    repeated = [use for use in uses if use.epochs > 1.005]
+    if not repeated:
+        return []
+    named = ", ".join(f"{use.source} ({use.task}) {use.epochs:.2f}" for use in repeated)
+    return [f"rows are repeated, epochs over the whole run: {named}; data.max_epochs caps them"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Which source gives how many samples, tokens and epochs over a whole run. Nothing is trained."""
+
+    corpus: Annotated[Path, tyro.conf.Positional]
+    """Corpus folder with a published snapshot."""
+    data: DataConfig
+    steps: int
+    """Steps of the run."""
+    stage: int = 2
+    """Stage whose recipe gives the defaults of all other fields ..."""
+    preset: str = "janus-1.3b"
+    """... in this preset."""
+    snapshot: str = ""
+    """Name of the snapshot; empty for the latest."""
+
+
+PROG = "python -m janus.data.mixture"
+
+
+def read_command(args: Sequence[str]) -> Command:
+    """The command line as a Command. Raises ValueError with one line."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--stage", default="2")
+    first.add_argument("--preset", default="janus-1.3b")
+    chosen, _ = first.parse_known_args(args)
+    if chosen.preset not in PRESETS:
+        raise ValueError(f"--preset {chosen.preset}: expected one of {', '.join(PRESETS)}")
+    table = read_preset(chosen.preset)
+    if chosen.stage not in table["stage"]:
+        raise ValueError(f"--stage {chosen.stage}: expected one of {', '.join(table['stage'])}")
+    fields = overlay(table.get("training", {}), table["stage"][chosen.stage])
+    start = Command(
+        corpus=tyro.MISSING, data=fill(DataConfig, fields["data"], f"preset {chosen.preset}"), steps=fields["steps"]
+    )
+    return parse(Command, prog=PROG, args=args, default=start, description=__doc__)
+
+
+def main() -> None:
+    """Print the uses of a corpus."""
+    command = read_command(sys.argv[1:])
+    snapshot = load_snapshot(command.corpus, command.snapshot or None)
+    planned = phases(command.corpus, snapshot, command.data, command.steps)
+    uses = source_uses(planned, Plan(planned, command.data), command.data, command.steps)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(f"snapshot {snapshot.name} of corpus {snapshot.corpus}, {command.steps:,} steps")
+    show_uses(uses, console)
+    for line in repeats(uses):
+        console.print(line)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -115,3 +115,36 @@ class Cycle:
         place = slot % self.length
         task = self._tasks[place]
         return task, slot // self.length * self.counts[task] + self._before[place, task]
+
+
+class Shares:
+    """The endless stream of a pool dealt to its sources: each has its `parts` of the sum of parts, spread evenly.
+
+    Sources are split off one after another: of the first i places, floor(i * part / whole) are of the first source, and
+    the rest is dealt to the others in the same way. So after any number of places each source has its share to within
+    the number of sources, however small it is, and the place within a source's own stream is a look-up.
+    """
+
+    def __init__(self, parts: Sequence[int]) -> None:
+        """Args: parts of each source, at least one above 0, with a sum below 2**31."""
+        assert 0 < sum(parts) < 2**31
+        assert min(parts) >= 0
+        self.parts = list(parts)
+
+    def places(self, index: I64) -> tuple[I64, I64]:
+        """Source, and index within that source's stream, of each index of the pool's stream."""
+        source, place = np.empty(len(index), np.int64), np.empty(len(index), np.int64)
+        left, rest, whole = np.arange(len(index)), index, sum(self.parts)
+        for number, part in enumerate(self.parts):
+            before = _share(rest, part, whole)
+            here = _share(rest + 1, part, whole) > before
+            source[left[here]], place[left[here]] = number, before[here]
+            left, rest, whole = left[~here], (rest - before)[~here], whole - part
+            if not whole:
+                break
+        return source, place
+
+
+def _share(count: I64, part: int, whole: int) -> I64:
+    """floor(count * part / whole), without the overflow that the product of large counts would have."""
+    return count // whole * part + count % whole * part // whole

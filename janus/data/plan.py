@@ -45,6 +45,9 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Number of rows."""
 
+    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Row and epoch of each index of the endless stream of documents: a closed form."""
+
     def look_up(self, rows: npt.NDArray[np.int64]) -> RowIndex:
         """Lengths and identities of `rows`."""
 
@@ -64,7 +67,7 @@ class Draw:
     """Name of the pool that `row` counts in."""
     row: int
     epoch: int
-    """How often the pool was gone through before."""
+    """How often the row's pool, or its source where sources have weights, was gone through before."""
     length: int
     """Tokens."""
     short: bool
@@ -112,6 +115,15 @@ class Plan:
     def forecasts(self) -> list[Forecast]:
         """What an average step of each phase holds."""
         return [phase.forecast for phase in self._phases]
+
+    def drawn(self, steps: int) -> dict[str, int]:
+        """Documents taken from each pool, by its name, in the first `steps` steps."""
+        total: dict[str, int] = {}
+        for number, phase in enumerate(self._phases):
+            after = self._phases[number + 1].first_step if number + 1 < len(self._phases) else steps
+            for name, count in phase.drawn(max(0, min(after, steps) - phase.first_step)).items():
+                total[name] = total.get(name, 0) + count
+        return total
 
     def step(self, step: int) -> list[list[Draw]]:
         """The packs of a global batch, each a list of documents in flat order. Mostly `config.sequences` or fewer."""
@@ -162,7 +174,6 @@ class _PhasePlan:
         self._num_steps = phase.num_steps
         self._pools = phase.pools
         self._consumed = consumed
-        self._keys = {rows.name: key64("order", config.seed, rows.name) for rows in phase.pools.values()}
         self._window: _Window | None = None
         census = {task: self._census(task, rows) for task, rows in phase.pools.items()}
         self._cycle = Cycle(_cycle_counts(config, census))
@@ -213,7 +224,7 @@ class _PhasePlan:
         numbers = rows.census()
         found = rows.look_up(numbers)
         self._check_lengths(rows, numbers, found.length)
-        short, _ = _augmentation(task, found, np.zeros(len(numbers), np.int64), self._config)
+        short, _ = augmentation(task, found, np.zeros(len(numbers), np.int64), self._config)
         return np.where(short, found.short_length, found.length).astype(np.int64)
 
     def _probe_fill(self, census: dict[Task, npt.NDArray[np.int64]]) -> float:
@@ -254,9 +265,9 @@ class _PhasePlan:
         columns |= {name: np.empty(stop - start, np.bool_) for name in ("short", "drop")}
         for task, rows in self._pools.items():
             slots = np.flatnonzero(tasks == TASKS.index(task))
-            row, epoch = shuffled(index[slots] + self._consumed[rows.name], len(rows), self._keys[rows.name])
+            row, epoch = rows.stream(index[slots] + self._consumed[rows.name], self._config.seed)
             found = rows.look_up(row)
-            short, drop = _augmentation(task, found, epoch, self._config)
+            short, drop = augmentation(task, found, epoch, self._config)
             length = np.where(short, found.short_length, found.length)
             self._check_lengths(rows, row, length)
             columns["row"][slots], columns["epoch"][slots], columns["length"][slots] = row, epoch, length
@@ -281,7 +292,7 @@ def _at_least(count: int, packs: list[list[int]]) -> list[list[int]]:
     return packs
 
 
-def _augmentation(
+def augmentation(
     task: Task, rows: RowIndex, epoch: npt.NDArray[np.int64], config: DataOrder
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Short caption and caption drop of each row: a pure function of (seed, uid, epoch)."""

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from janus.data.order import key64, shuffled
 from schemas.digest import file_sha256
 from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
@@ -220,8 +221,22 @@ class Pool:
 
         self._open, self._index = open_shard, index_shard
 
+        self.sources: dict[str, int] = {}
+        """Rows of each source, in snapshot order."""
+        for shard in filled:
+            self.sources[shard.source] = self.sources.get(shard.source, 0) + shard.rows
+
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Row and epoch of each index of the pool's endless stream: every row once per epoch, shuffled."""
+        return shuffled(index, len(self), key64("order", seed, self.name))
+
+    def source_of(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """Source of each row."""
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        return [self._shards[shard].source for shard in shards.tolist()]
 
     def row(self, number: int) -> Row:
         """Row `number` of the pool."""

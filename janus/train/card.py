@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from janus.data.mixture import SourceUse, repeats, show_uses
 from janus.data.plan import Forecast
 from janus.model.network import MODULES, Janus
 from janus.train.flops import Flops
@@ -53,12 +54,24 @@ class Card:
     """Share of each task in the ratio."""
     unit: str
     """What the ratio counts."""
+    device: str
+    """What it runs on."""
+    uses: Sequence[SourceUse]
+    """What the whole run takes from each source."""
     forecasts: Sequence[Forecast]
     """What an average step holds, as the sources change."""
 
 
 def make_card(
-    recipe: Recipe, janus: Janus, snapshot: Snapshot, flops: Flops, forecasts: Sequence[Forecast], *, shards: int
+    recipe: Recipe,
+    janus: Janus,
+    snapshot: Snapshot,
+    flops: Flops,
+    forecasts: Sequence[Forecast],
+    uses: Sequence[SourceUse],
+    *,
+    shards: int,
+    device: str,
 ) -> Card:
     """The card of a run; `shards` processes share weights and state under FSDP (1 for none)."""
     parts = []
@@ -85,6 +98,8 @@ def make_card(
         rows={task: snapshot.rows(task) for task in asked},
         shares={task: ratio[task] / sum(ratio.values()) for task in asked},
         unit=recipe.data.ratio_unit,
+        device=device,
+        uses=uses,
         forecasts=forecasts,
     )
 
@@ -98,9 +113,12 @@ def show(card: Card, recipe: Recipe, console: Console) -> None:
     for part in card.parts:
         modules.add_row(part.name, f"{part.parameters:,}", "[green]trains[/]" if part.trained else "[dim]frozen[/]")
     console.print(modules)
+    console.print(f"on {card.device}")
     data = recipe.data
+    real = sum(use.tokens for use in card.uses)
     console.print(
-        f"{recipe.steps:,} steps of {data.sequences} x {data.seq_len} = {card.tokens / 1e9:.3g} B tokens, "
+        f"{recipe.steps:,} steps of {data.sequences} x {data.seq_len} = {card.tokens / 1e9:.3g} B positions, about "
+        f"{real / 1e9:.3g} B of them tokens of documents; "
         f"about {card.flops:.2e} FLOP in the LLM; {card.state_bytes / GIB:.2f} GiB of weights, gradients and optimiser "
         f"state per process, plus activations"
     )
@@ -120,6 +138,10 @@ def show(card: Card, recipe: Recipe, console: Console) -> None:
         samples = " + ".join(f"{count:.1f} {task}" for task, count in forecast.documents.items())
         fill = sum(forecast.tokens.values()) / (data.sequences * data.seq_len)
         console.print(f"from step {forecast.first_step + 1:,}: about {samples} samples a step, packs {fill:.1%} full")
+    console.print("over the whole run:")
+    show_uses(card.uses, console)
+    for line in repeats(card.uses):
+        console.print(f"[yellow]note:[/] {line}")
 
 
 def check_first_loss(card: Card, losses: Mapping[str, float]) -> list[str]:

@@ -15,7 +15,7 @@ from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch
 from janus.train.card import Card, check_first_loss
 from janus.train.display import Display
 from janus.train.failures import is_disk_full, one_line
-from janus.train.flops import Flops
+from janus.train.flops import Flops, count_tokens
 from janus.train.guard import documents_of
 from janus.train.loggers import Logger
 from janus.train.recipe import Recipe
@@ -87,13 +87,13 @@ class Logbook:
         self._recipe, self._world, self._card, self._flops = recipe, world, card, flops
         self._peak, self._display, self._loggers = peak, display, loggers
         self._since = time.perf_counter()
-        self._steps = self._positions = 0
+        self._steps = self._tokens = 0
         self._work = 0.0
 
     def begin(self, batches: Sequence[PackedBatch]) -> None:
         """Count the work of a step, from the host's copy of its batches."""
         self._steps += 1
-        self._positions += sum(batch.input_ids.numel() for batch in batches)
+        self._tokens += sum(count_tokens(batch) for batch in batches)
         if self._peak is not None:
             self._work += self._flops.step(batches)
 
@@ -121,18 +121,18 @@ class Logbook:
                 self.say(f"[yellow]warning:[/] {warning}")
 
     def _speed(self, step: int) -> dict[str, float]:
-        """Since the last line; tokens are positions of packs, of all ranks."""
+        """Since the last line; tokens are those of documents, of all ranks as if each had as many as this one."""
         seconds = time.perf_counter() - self._since
         steps = max(1, self._steps)
         speed = {
             "seconds_per_step": seconds / steps,
-            "tokens_per_s": self._positions * self._world.size / seconds,
+            "tokens_per_s": self._tokens * self._world.size / seconds,
             "seconds_left": (self._recipe.steps - step) * seconds / steps,
         }
         if self._peak is not None:
             speed["mfu"] = self._work / seconds / self._peak
         self._since = time.perf_counter()
-        self._steps = self._positions = 0
+        self._steps = self._tokens = 0
         self._work = 0.0
         return speed
 

@@ -40,7 +40,7 @@ from janus.train.schedule import lr_factor
 from janus.train.step import LossModule, accumulate
 from janus.train.watch import Samples, held_out_loss
 from janus.train.weights import plain_copy, write_model
-from janus.train.world import World, join_world
+from janus.train.world import World, describe_devices, join_world
 from schemas.manifest import Fingerprints, Snapshot, load_snapshot
 
 
@@ -100,7 +100,14 @@ class Trainer:
         self._optimizers = Optimizers(recipe.optimizer, self._parameters)
         self._clipper = Clipper(self._parameters, recipe.clip, shards)
         self._card = make_card(
-            recipe, janus, snapshot, self._flops, self._loader.forecasts, shards=shards.size() if shards else 1
+            recipe,
+            janus,
+            snapshot,
+            self._flops,
+            self._loader.forecasts,
+            self._loader.uses,
+            shards=shards.size() if shards else 1,
+            device=describe_devices(world),
         )
         self._checkpointer = Checkpointer(
             inputs.out / "checkpoints", recipe.checkpoint, world, snapshot=snapshot.name, identity=run

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from janus.plain import fill, overlay
 from janus.presets import NAMES, read_preset
-from janus.train.plain import fill, overlay
 from janus.train.recipe import ModuleName, Recipe
 
 STAGES = (1, 2, 3)

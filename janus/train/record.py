@@ -24,7 +24,7 @@ import torch
 from janus.model.checkpoints.tensors import WEIGHT_FILES, read_json
 from janus.train.checkpoint import newest_sound, read_state
 from janus.train.recipe import Recipe
-from janus.train.world import World
+from janus.train.world import World, device_name
 from schemas.digest import digest, file_sha256
 from schemas.files import write_file
 from schemas.manifest import load_snapshot
@@ -142,14 +142,13 @@ def write_record(
 
 def environment(world: World) -> dict[str, Any]:
     """Versions, code revision and hardware of this start."""
-    device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else platform.processor()
     return {
         "command": sys.argv,
         "git": _git_revision(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "transformers", "numpy", "pyarrow")},
         "world_size": world.size,
-        "device": device or world.device.type,
+        "device": device_name(world.device),
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
     }

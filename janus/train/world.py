@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -30,6 +32,8 @@ class World:
     """gloo group of all ranks; None if alone without process groups."""
     local_size: int
     """Processes on this node."""
+    device_note: str = ""
+    """Why it is this device, where that is not what it was asked for."""
 
     @property
     def is_main(self) -> bool:
@@ -90,6 +94,62 @@ class World:
             yield item
 
 
+def choose_device(device: str, local_rank: int = 0, *, nodes: Path = Path("/dev")) -> tuple[torch.device, str]:
+    """The device that --device stands for, and a note where "auto" finds no GPU.
+
+    Args:
+        device: "auto", "cuda" or "cpu".
+        nodes: where the operating system shows its devices.
+
+    Raises ValueError with one line where a GPU is wanted, or is in the machine, and torch cannot use it: a run must not
+    go to the CPU without anybody having said so.
+    """
+    if device == "cpu":
+        return torch.device("cpu"), ""
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if local_rank >= count:
+            raise ValueError(f"--device {device}: process {local_rank} of this node, which has {count} CUDA devices")
+        return torch.device("cuda", local_rank), ""
+    reason = _why_no_cuda()
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if device == "cuda" or (not hidden and list(nodes.glob("nvidia[0-9]*"))):
+        found = "torch sees no CUDA device here" if device == "cuda" else "there is a GPU that torch cannot use"
+        raise ValueError(f"--device {device}: {found} ({reason}); repair that, or train on the CPU with --device cpu")
+    return torch.device("cpu"), f"no GPU: {reason}"
+
+
+def _why_no_cuda() -> str:
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+    return "no device is visible"
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself: a GPU with its memory, a CPU with its threads."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"CPU {name}, {torch.get_num_threads()} threads"
+
+
+def describe_devices(world: World) -> str:
+    """The devices of a run, as the run card says them."""
+    many = f"{world.size} x " if world.size > 1 else ""
+    note = f" ({world.device_note})" if world.device_note else ""
+    return f"{many}{device_name(world.device)}{note}"
+
+
 @contextlib.contextmanager
 def join_world(device: str = "auto", *, process_groups: bool = False) -> Iterator[World]:
     """Join the run that the environment describes, and leave it at the end.
@@ -101,14 +161,11 @@ def join_world(device: str = "auto", *, process_groups: bool = False) -> Iterato
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    place = torch.device("cpu")
-    if device != "cpu" and torch.cuda.is_available():
-        place = torch.device("cuda", local_rank)
+    place, note = choose_device(device, local_rank)
+    if place.type == "cuda":
         torch.cuda.set_device(place)
     if size == 1 and not process_groups:
-        yield World(0, 1, place, None, 1)
+        yield World(0, 1, place, None, 1, note)
         return
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
     # A run that is alone has no launcher, hence no rendezvous address: an in-memory store is enough.
@@ -116,6 +173,6 @@ def join_world(device: str = "auto", *, process_groups: bool = False) -> Iterato
     # Compiling the first step takes minutes and ranks differ in it: the watchdog must outlast that.
     dist.init_process_group(backend, rank=rank, world_size=size, store=store, timeout=timedelta(minutes=30))
     try:
-        yield World(rank, size, place, dist.new_group(backend="gloo"), local_size)
+        yield World(rank, size, place, dist.new_group(backend="gloo"), local_size, note)
     finally:
         dist.destroy_process_group()

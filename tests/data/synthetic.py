@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from janus.data.order import key64, mix64
+from janus.data.order import key64, mix64, shuffled
 from janus.data.shards import RowIndex
 
 
@@ -19,6 +19,9 @@ class Counted:
 
     def __len__(self) -> int:
         return self._rows
+
+    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        return shuffled(index, self._rows, key64("order", seed, self.name))
 
     def look_up(self, rows: npt.NDArray[np.int64]) -> RowIndex:
         self.touched += len(rows)

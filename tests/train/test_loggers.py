@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import pytest
 from rich.console import Console
 
 from janus.train.__main__ import read_command
-from janus.train.loggers import LOGGERS, Logger, Run, flatten, open_loggers, read_options
+from janus.train.loggers import LOGGERS, Logger, Run, describe, flatten, open_loggers, read_options
 from janus.train.loggers.json_lines import read_metrics
 from janus.train.loop import train
 from janus.train.recipe import Watch
 from janus.train.record import Inputs
 from tests.train.little import little_recipe
+from tests.train.steps import QUIET
 
 LINE = {"step": 20, "loss": {"all": 2.0, "text": 3.0, "generation": 1.0}, "lr": 0.5}
 TRAIN = ["--stage", "1", "--preset", "tiny", "--model", "m", "--data", "d", "--out", "o"]
@@ -172,10 +174,13 @@ def test_a_missing_package_is_one_line_that_names_the_extra(
         ("--watch.logger-options wandb.mode=offline", "wandb.mode=offline: wandb is not among --watch.loggers"),
         ("--watch.loggers wandb --watch.logger-options mode=offline", "mode=offline: expected NAME.OPTION=VALUE"),
         ("--watch.loggers wandb --watch.logger-options wandb.mode=of", "wandb.mode: Input should be 'online' or 'off"),
-        ("--watch.loggers wandb --watch.logger-options wandb.x=1", "wandb.x: Extra inputs are not permitted (logger"),
+        (
+            "--watch.loggers wandb --watch.logger-options wandb.x=1",
+            "wandb: no option 'x'; there are: entity, mode",
+        ),
         (
             "--watch.loggers json_lines --watch.logger-options json_lines.x=1",
-            "(logger json_lines has the options: none)",
+            "json_lines: no option 'x'; there are: none",
         ),
     ],
 )
@@ -236,6 +241,23 @@ def test_the_example_of_contributing_is_found_and_runs(
     lines = (out / "losses.csv").read_text().splitlines()
     expected = [f"{line['step']};{line['loss']['all']}" for line in read_metrics(out / "metrics.jsonl")]
     assert lines == ["step;loss", *expected]
+    assert len(expected) == 2
+
+
+@pytest.mark.usefixtures("fresh_loggers")
+def test_a_logger_of_another_package_is_found_and_runs(
+    model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = REPOSITORY / "tests" / "plugin_package"
+    points = tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]["janus_forge.loggers"]
+    install(tmp_path, f"losses = {points['losses']}", "unused.py", "", monkeypatch)
+    monkeypatch.syspath_prepend(str(package))
+    assert "losses: A text file with the loss of each logged step (losses.digits=3)" in describe()
+    watch = Watch(log_every=1, loggers=("json_lines", "losses"), logger_options=("losses.digits=5",))
+    out = tmp_path / "run"
+    train(little_recipe(1, steps=2, watch=watch), Inputs(model, corpus, out), QUIET, device="cpu")
+    expected = [f"{line['step']} {line['loss']['all']:.5f}" for line in read_metrics(out / "metrics.jsonl")]
+    assert (out / "losses.txt").read_text().splitlines() == expected
     assert len(expected) == 2
 
 

@@ -16,15 +16,9 @@ from typing import Any, Protocol
 
 import pydantic
 
-from schemas.plugins import PluginFolder
+from schemas.plugins import Options, PluginFolder, options_of
 
 LOGGERS = PluginFolder(__name__, "logger")
-
-
-class Options(pydantic.BaseModel):
-    """Base of a logger's options. Unknown names and wrong types are refused."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)
@@ -64,24 +58,31 @@ def read_options(names: Sequence[str], words: Sequence[str]) -> dict[str, Option
         if name not in given:
             raise ValueError(f"--watch.logger-options {word}: {name} is not among --watch.loggers")
         given[name][option] = value
-    options = {}
-    for name, values in given.items():
-        model = options_model(modules[name])
-        try:
-            options[name] = model.model_validate(values)
-        except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            option = ".".join(str(part) for part in first["loc"])
-            known = ", ".join(model.model_fields) or "none"
-            raise ValueError(
-                f"--watch.logger-options {name}.{option}: {first['msg']} (logger {name} has the options: {known})"
-            ) from None
-    return options
+    return {
+        name: _from_words(options_model(modules[name]), values, f"--watch.logger-options {name}")
+        for name, values in given.items()
+    }
+
+
+def _from_words(model: type[Options], values: dict[str, str], where: str) -> Options:
+    try:
+        return model.model_validate_strings(values)
+    except pydantic.ValidationError:
+        # Fails too, and says in one line what is wrong.
+        return options_of(model, values, where)
 
 
 def open_loggers(names: Sequence[str], words: Sequence[str], run: Run) -> dict[str, Logger]:
     """Start the loggers of a run. Raises ValueError with one line where one cannot be."""
-    return {name: LOGGERS.load(name).Logger(run, options) for name, options in read_options(names, words).items()}
+    started: dict[str, Logger] = {}
+    for name, options in read_options(names, words).items():
+        try:
+            started[name] = LOGGERS.load(name).Logger(run, options)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # each package has its own kinds
+            raise ValueError(f"--watch.loggers {name}: cannot start: {' '.join(str(error).split())}") from None
+    return started
 
 
 def options_model(module: ModuleType) -> type[Options]:
