@@ -185,10 +185,13 @@ def test_another_adapter_is_one_line(tmp_path: Path, change: dict, message: str)
     write_adapter(tmp_path / "a", ADAPTERS[0], trained, whole=[], base="toy")
     file = tmp_path / "a" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(ValueError, match=message) as caught:
+
+    def read() -> None:
         found = read_adapter(tmp_path / "a")
-        tensors = {name: tensor for name, tensor in toy_janus()[0].state_dict().items() if "vision" not in name}
-        merge_adapter(tensors, found.adapter, {n: t for n, t in found.tensors.items() if n in trained}, where="a")
+        merge_adapter(toy_janus()[0].state_dict(), found.adapter, found.tensors, where="a")
+
+    with pytest.raises(ValueError, match=message) as caught:
+        read()
     assert "\n" not in str(caught.value)
 
 
@@ -222,7 +225,7 @@ def test_peft_opens_the_adapter_on_the_exported_model_and_computes_the_same(adap
     expected = outputs(model)
     inner.image_features = lambda pixels: inner.model.get_image_features(pixels).pooler_output
     for name, logits in outputs(inner).items():
-        torch.testing.assert_close(logits, expected[name], rtol=0, atol=1e-5)
+        torch.testing.assert_close(logits, expected[name], rtol=0, atol=5e-5)
     del inner.image_features
     # And what peft saves, we merge to what peft merges.
     theirs.save_pretrained(tmp_path / "b")
