@@ -225,7 +225,7 @@ def _drawn(
     on_progress: Progress,
 ) -> list[dict[str, Any]]:
     prompts: Sequence[Prompt] = one.items  # type: ignore[assignment]
-    folder = benchmark.pictures or out / "pictures" / benchmark.prompt_set
+    folder = draw.folder_of(benchmark, out)
     pictures = draw.drawn(folder, prompts, benchmark.images_per_prompt)
     if benchmark.pictures is None:
         assert subject is not None, "drawing needs a model"

@@ -61,12 +61,12 @@ class Benchmark(Questions):
         splits = sorted({split for row in rows for split in row["splits"]})
         counts = {f"{split} ": [float(row["splits"].count(split)) for row in rows] for split in splits}
         every = {"": [float(len(row["splits"])) for row in rows]}
-        result: Metrics = {"unreadable": mean([row["read"] is None for row in rows])}
+        result: Metrics = {}
         for prefix, count in {**every, **(counts if len(splits) > 1 else {})}.items():
             result |= {f"{prefix}{name}": score for name, score in _scores(rows, count, "read").items()}
             own = _scores(rows, count, "read_by_pope")
             result |= {f"{prefix}{name} (POPE's own reading)": own[name] for name in ("f1", "accuracy")}
-        return result
+        return {**result, "unreadable": mean([row["read"] is None for row in rows])}
 
 
 def _question(images: Path, split: str, row: dict[str, Any], number: int) -> Question:
