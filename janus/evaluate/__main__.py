@@ -18,7 +18,7 @@ from janus.evaluate import progress, prompts, run
 from janus.evaluate.benchmark import BENCHMARKS, Benchmark
 from janus.evaluate.draw import Sampling
 from janus.evaluate.extract import Protocol
-from janus.evaluate.results import compare, write_results
+from janus.evaluate.results import compare, read_results, read_scores, write_results
 from schemas.digest import digest
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _load(model: str, arguments: Arguments, world: World) -> tuple[run.Subject, 
 
 def _finish(arguments: Arguments, chosen: Sequence[run.Chosen]) -> dict[str, Any]:
     """Compare where asked to, write results and report; the scores for stdout."""
-    from janus.evaluate.results import read_results, read_scores
+    from janus.evaluate.report import write_report
 
     out = arguments.out
     results = read_results(out)
@@ -183,7 +183,8 @@ def _finish(arguments: Arguments, chosen: Sequence[run.Chosen]) -> dict[str, Any
     if arguments.compare is not None:
         others[str(arguments.compare)] = arguments.compare
     comparisons = {name: compare(chosen, out, folder) for name, folder in others.items()}
-    write_results(out, results["benchmarks"], run=results["run"], comparisons=comparisons)
+    results = write_results(out, results["benchmarks"], run=results["run"], comparisons=comparisons)
+    cli.console().print(f"[green]wrote[/] {write_report(chosen, results, out)}")
     return read_scores(out)
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from janus.evaluate.benchmark import Drawn, Prompt
+from janus.evaluate.benchmark import Drawing, Drawn, Prompt
 from janus.evaluate.store import write_lines
 from schemas.files import atomic_file
 
@@ -45,13 +45,24 @@ class Sampling:
     """chat: the prompt as a user's turn (a stage-3 model). plain: the bare caption (stages 1 and 2)."""
 
 
+def folder_of(benchmark: Drawing, out: Path) -> Path:
+    """Where the pictures of a benchmark stand: what was drawn elsewhere, or the evaluation's own."""
+    return benchmark.pictures or out / "pictures" / benchmark.prompt_set
+
+
 def drawn(folder: Path, prompts: Sequence[Prompt], images_per_prompt: int) -> list[Drawn]:
     """Where each picture of the set stands, drawn or not, prompt by prompt."""
     return [
-        Drawn(f"{index:05d}/{sample:04d}", prompt, folder / f"{index:05d}" / "samples" / f"{sample:04d}.png")
+        Drawn(f"{index:05d}/{sample:04d}", prompt, path_of(folder, f"{index:05d}/{sample:04d}"))
         for index, prompt in enumerate(prompts)
         for sample in range(images_per_prompt)
     ]
+
+
+def path_of(folder: Path, identity: str) -> Path:
+    """The file of a picture: "00012/0003" stands in 00012/samples/0003.png."""
+    prompt, _, sample = identity.partition("/")
+    return folder / prompt / "samples" / f"{sample}.png"
 
 
 def seed_of(name: str, seed: int, index: int) -> int:

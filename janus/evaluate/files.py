@@ -53,22 +53,40 @@ def folder(option: str, given: Path | None, data: Path, *names: str, otherwise: 
     raise FileNotFoundError(f"{data}: no folder {' or '.join(names)} there; give {option}")
 
 
-def rows(path: Path, make: Callable[[dict[str, Any], int], T], what: str) -> list[T]:
+def rows(path: Path, make: Callable[[dict[str, Any], int], T | None], what: str) -> list[T]:
     """`make(row, number)` of every row of a file, by its ending: .jsonl/.json (lines or one list), .tsv, .parquet.
 
+    Errors as of `made`.
+    """
+    return made(path, _raw_rows(path), make, what)
+
+
+def made(
+    path: Path,
+    numbered: Iterable[tuple[int | str, Any]],
+    make: Callable[[dict[str, Any], Any], T | None],
+    what: str,
+) -> list[T]:
+    """`make(row, number)` of every row, an object, of the file `path`; rows for which that is None are left out.
+
     What `make` raises for a missing or ill-typed field becomes one line that names file and row.
+
+    Raises:
+        ValueError: that line; or there is not one row.
     """
     result = []
-    for number, row in _raw_rows(path):
+    for number, row in numbered:
         try:
             if not isinstance(row, dict):
                 raise TypeError(f"expected an object, found {type(row).__name__}")
-            result.append(make(row, number))
+            one = make(row, number)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             missing = f"no field {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"{path}:{number}: not a {what}: {missing}") from None
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
+        if one is not None:
+            result.append(one)
     if not result:
         raise ValueError(f"{path}: no {what} in this file")
     return result

@@ -155,8 +155,13 @@ def _sums(metric: Metric, index: np.ndarray, units: int) -> tuple[np.ndarray, np
 
 def _scores(counts: np.ndarray, weights: np.ndarray, tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
     """float64[resamples] from counts float64[resamples, units]; NaN where a part has no rows."""
+    return _ratios(counts @ tops, counts @ bottoms) @ weights
+
+
+def _ratios(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
+    """Top by bottom; NaN where the bottom is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (counts @ tops / (counts @ bottoms)) @ weights
+        return np.where(bottoms != 0, tops / bottoms, np.nan)
 
 
 def _resampled(metrics: Sequence[Metric], index: np.ndarray, seed: int) -> np.ndarray:
@@ -190,8 +195,7 @@ def _permuted(ours: Metric, theirs: Metric, index: np.ndarray, seed: int) -> np.
     for start in range(0, RESAMPLES, _CHUNK):
         swap = (random.random((_CHUNK, units)) < 0.5).astype(np.float64)
         keep = 1 - swap
-        with np.errstate(invalid="ignore", divide="ignore"):
-            first = ((keep @ our_tops + swap @ their_tops) / (keep @ our_bottoms + swap @ their_bottoms)) @ weights
-            second = ((swap @ our_tops + keep @ their_tops) / (swap @ our_bottoms + keep @ their_bottoms)) @ weights
-        result[start : start + _CHUNK] = first - second
+        first = _ratios(keep @ our_tops + swap @ their_tops, keep @ our_bottoms + swap @ their_bottoms)
+        second = _ratios(swap @ our_tops + keep @ their_tops, swap @ our_bottoms + keep @ their_bottoms)
+        result[start : start + _CHUNK] = np.nan_to_num(first - second) @ weights
     return result

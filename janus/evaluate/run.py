@@ -92,7 +92,7 @@ def choose(benchmarks: Mapping[str, Benchmark], data: Path, limit: int | None = 
         try:
             if isinstance(benchmark, Questions):
                 questions = benchmark.read(data)
-                _check_ids(questions)
+                _check(questions)
                 chosen.append(Chosen(name, benchmark, questions[:limit], benchmark.split(data), len(questions)))
             elif isinstance(benchmark, Drawing):
                 prompts = benchmark.prompts(data)
@@ -104,7 +104,10 @@ def choose(benchmarks: Mapping[str, Benchmark], data: Path, limit: int | None = 
     return chosen
 
 
-def _check_ids(questions: Sequence[Question]) -> None:
+def _check(questions: Sequence[Question]) -> None:
+    """Raise ValueError for what a benchmark's own reader let through."""
+    if not questions:
+        raise ValueError("no questions")
     seen: set[str] = set()
     for question in questions:
         if question.id in seen:
@@ -225,7 +228,7 @@ def _drawn(
     on_progress: Progress,
 ) -> list[dict[str, Any]]:
     prompts: Sequence[Prompt] = one.items  # type: ignore[assignment]
-    folder = benchmark.pictures or out / "pictures" / benchmark.prompt_set
+    folder = draw.folder_of(benchmark, out)
     pictures = draw.drawn(folder, prompts, benchmark.images_per_prompt)
     if benchmark.pictures is None:
         assert subject is not None, "drawing needs a model"

@@ -64,3 +64,8 @@ def test_intervals_are_the_same_every_time() -> None:
     rows = {"a": mean(np.arange(50) % 3 == 0)}
     units = [str(index) for index in range(50)]
     assert estimate(rows, units) == estimate(rows, units)
+
+
+def test_scores_that_count_nothing_do_not_differ() -> None:
+    nothing = ratio([0.0, 0.0], [0.0, 0.0])
+    assert difference(nothing, nothing, ["a", "b"]).p == 1.0

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from janus.evaluate import files
 from janus.evaluate.benchmark import Question, Questions
 from janus.evaluate.extract import Protocol
 from janus.evaluate.metrics import Metrics, Row, mean, ratio
-
-SPLITS = ("random", "popular", "adversarial")
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,15 @@ class Benchmark(Questions):
 
         A question of two splits counts in both, so the whole is that of the splits' rows, as in VLMEvalKit.
         """
-        splits = sorted({split for row in rows for split in row["splits"]}, key=lambda one: (*SPLITS, one).index(one))
-        counts = {split: [float(row["splits"].count(split)) for row in rows] for split in splits}
-        every = [float(len(row["splits"])) for row in rows]
-        result: Metrics = {**_scores(rows, every, "read"), "unreadable": mean([row["read"] is None for row in rows])}
-        if len(splits) > 1:
-            for split, count in counts.items():
-                result |= {f"{split} {name}": score for name, score in _scores(rows, count, "read").items()}
-        for split, count in {"": every, **(counts if len(splits) > 1 else {})}.items():
+        splits = sorted({split for row in rows for split in row["splits"]})
+        counts = {f"{split} ": [float(row["splits"].count(split)) for row in rows] for split in splits}
+        every = {"": [float(len(row["splits"])) for row in rows]}
+        result: Metrics = {}
+        for prefix, count in {**every, **(counts if len(splits) > 1 else {})}.items():
+            result |= {f"{prefix}{name}": score for name, score in _scores(rows, count, "read").items()}
             own = _scores(rows, count, "read_by_pope")
-            result |= {f"{split} {name} (POPE's own reading)".strip(): own[name] for name in ("f1", "accuracy")}
-        return result
+            result |= {f"{prefix}{name} (POPE's own reading)": own[name] for name in ("f1", "accuracy")}
+        return {**result, "unreadable": mean([row["read"] is None for row in rows])}
 
 
 def _question(images: Path, split: str, row: dict[str, Any], number: int) -> Question:
@@ -77,23 +75,22 @@ def _question(images: Path, split: str, row: dict[str, Any], number: int) -> Que
         raise ValueError(f"right answer {label!r}: expected yes or no")
     # VLMEvalKit's file asks for yes or no in the question, and its Janus takes that out again.
     text = row["text"].replace(" Please answer yes or no.", "")
-    picture = files.picture_in(images, row["image"])
-    category = row.get("category", split)
+    picture, category = files.picture_in(images, row["image"]), row.get("category", split)
     return Question(f"{picture.name} {text}", text, [picture], "yes_no", label, "yes_no", category=category)
 
 
-def _scores(rows: Sequence[Mapping[str, Any]], count: Sequence[float], key: str) -> Metrics:
+def _scores(rows: Sequence[Row], count: Sequence[float], key: str) -> Metrics:
     """Scores of "yes" by one way of reading; row `i` counts `count[i]` times. Unreadable is wrong, and not yes."""
-    pairs = [(row["answer"], row[key], times) for row, times in zip(rows, count, strict=True)]
-    hits = [times * (label == said == "yes") for label, said, times in pairs]
-    said_yes = [times * (said == "yes") for _, said, times in pairs]
-    is_yes = [times * (label == "yes") for label, _, times in pairs]
+    times, right = np.array(count), np.array([row["answer"] == row[key] for row in rows])
+    is_yes = times * [row["answer"] == "yes" for row in rows]
+    said_yes = times * [row[key] == "yes" for row in rows]
+    hits = is_yes * right
     return {
-        "f1": ratio([2 * hit for hit in hits], [a + b for a, b in zip(said_yes, is_yes, strict=True)]),
-        "accuracy": ratio([times * (label == said) for label, said, times in pairs], count),
+        "f1": ratio(2 * hits, said_yes + is_yes),
+        "accuracy": ratio(times * right, times),
         "precision": ratio(hits, said_yes),
         "recall": ratio(hits, is_yes),
-        "yes_rate": ratio(said_yes, count),
+        "yes_rate": ratio(said_yes, times),
     }
 
 
