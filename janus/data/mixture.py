@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from janus.data.config import DataOrder
 from janus.data.plan import Phase
 from janus.data.shards import Pool
 from schemas.manifest import Snapshot, SnapshotShard
 from schemas.sample import TASKS, Task
+from storage.store import Place
 
 
-def phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[Pool]]:
+def phases(corpus: Place, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[Pool]]:
     """One phase, or two where `config.first_group` feeds generation alone for the first part of `steps`.
 
     All sources of a task form one pool, so each is drawn in proportion to its rows and seen once per epoch.
@@ -47,7 +46,7 @@ def phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> l
     return found
 
 
-def _pool(name: str, corpus: Path, snapshot: Snapshot, shards: list[SnapshotShard], what: str = "") -> Pool:
+def _pool(name: str, corpus: Place, snapshot: Snapshot, shards: list[SnapshotShard], what: str = "") -> Pool:
     if not any(shard.rows for shard in shards):
         raise ValueError(
             f"the recipe trains on {what or name}, but snapshot {snapshot.name} of corpus {snapshot.corpus!r} has no "
