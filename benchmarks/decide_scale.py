@@ -87,8 +87,8 @@ def make(folder: Path, rows: int) -> None:
             schema = schemas[layer]
             arrays = [column(field, columns, count) for field in schema]
             spec = ledger.StepSpec(layer, 1, {"seed": seed})
-            path = folder / ledger.shard_path(layer, "photos", f"{seed:016x}", spec.key({}))
-            written = write_table(path, schema, pa.Table.from_arrays(arrays, schema=schema))
+            path = ledger.shard_path(layer, "photos", f"{seed:016x}", spec.key({}))
+            written = write_table(folder, path, schema, pa.Table.from_arrays(arrays, schema=schema))
             counts = {"rows": count} if layer == "rows" else {"ok": count}
             ledger.commit(folder, spec, source="photos", task="generation", shard=f"{seed:016x}", inputs={},
                           written=written, counts=counts)  # fmt: skip
@@ -101,10 +101,11 @@ def decide(folder: Path, workers: int) -> None:
     from pipelines.steps.decide import decide as step
     from schemas.manifest import Fingerprints
     from schemas.spec import CorpusSpec, Operations
+    from storage.store import as_store
 
     prints = Fingerprints(tokenizer="", image_processor="", vq="", image_size=1, understanding_tokens=1,
                           generation_tokens=1, codebook_size=1, pixels="jpeg")  # fmt: skip
-    build = Build(CorpusSpec.model_validate(SPEC), folder, Operations(workers=workers), prints)
+    build = Build(CorpusSpec.model_validate(SPEC), as_store(folder), Operations(workers=workers), prints)
     found = {layer: ledger.manifests(folder, layer, "photos") for layer in layers(1, 0)}
     shards = [
         Shard("photos", "generation", name, 1, {layer: found[layer][name][0] for layer in found})

@@ -7,10 +7,8 @@ import io
 import re
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 from uuid import UUID
 
-import pyarrow as pa
 from PIL import Image
 from prefect.artifacts import (
     create_image_artifact,
@@ -23,7 +21,9 @@ from janus.images import ImageProblem, load_rgb
 from janus.report import svg
 from janus.report.contact_sheet import contact_sheet
 from pipelines.funnel import caption_scores, funnels
+from pipelines.ledger import open_input
 from schemas.manifest import Snapshot, SnapshotShard
+from storage.store import Place
 
 SHEET = (8, 3)
 """Pictures on the sample sheet: columns, rows."""
@@ -47,7 +47,7 @@ class StepProgress:
         update_progress_artifact(self._id, 100.0 * done / total if total else 100.0)
 
 
-def publish_artifacts(corpus: Path, snapshot: Snapshot) -> None:
+def publish_artifacts(corpus: Place, snapshot: Snapshot) -> None:
     """Create the artifacts of a published snapshot in the current flow or task run."""
     create_table_artifact(funnel_rows(snapshot), key=key(snapshot.corpus, "funnel"), description=f"# {snapshot.name}")
     scores = [score for _, score in caption_scores(corpus, snapshot)]
@@ -74,7 +74,7 @@ def funnel_rows(snapshot: Snapshot) -> list[dict[str, int | str]]:
     return rows
 
 
-def sample_sheet(corpus: Path, snapshot: Snapshot) -> Image.Image | None:
+def sample_sheet(corpus: Place, snapshot: Snapshot) -> Image.Image | None:
     """A sheet of pictures of kept rows, taken in turn from every source; None for a corpus without pictures."""
     columns, rows = SHEET
     sources: dict[str, list[SnapshotShard]] = {}
@@ -94,17 +94,13 @@ def sample_sheet(corpus: Path, snapshot: Snapshot) -> Image.Image | None:
     return contact_sheet(chosen, columns=columns, side=SIDE)
 
 
-def _pictures(corpus: Path, shard: SnapshotShard) -> Iterator[Image.Image]:
+def _pictures(corpus: Place, shard: SnapshotShard) -> Iterator[Image.Image]:
     """The first image of every row of a shard that came through all steps, one batch of rows in memory at a time."""
-    with pa.memory_map(str(corpus / shard.path)) as file:
-        kept = set(pa.ipc.open_file(file).read_all().column("uid").to_pylist())
-    with pa.memory_map(str(corpus / shard.upstream["raw"])) as file:
-        reader = pa.ipc.open_file(file)
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
-            for uid, images in zip(batch.column("uid"), batch.column("images"), strict=True):
-                if uid.as_py() in kept and len(images) and (data := images[0]["bytes"].as_py()) is not None:
-                    try:
-                        yield load_rgb(data)
-                    except ImageProblem:
-                        continue
+    kept = set(open_input(corpus, shard.path)[1].table(["uid"]).column("uid").to_pylist())
+    for batch in open_input(corpus, shard.upstream["raw"])[1].batches():
+        for uid, images in zip(batch.column("uid"), batch.column("images"), strict=True):
+            if uid.as_py() in kept and len(images) and (data := images[0]["bytes"].as_py()) is not None:
+                try:
+                    yield load_rgb(data)
+                except ImageProblem:
+                    continue

@@ -25,8 +25,10 @@ from janus.cli import USER_ERRORS
 from pipelines import build as pipelines_build
 from pipelines.engine import is_retryable
 from pipelines.steps.context import Build, Shard
+from pipelines.steps.publish import Superseded
 from schemas.manifest import Snapshot
-from schemas.spec import Operations, load_spec
+from schemas.spec import CorpusSpec, Operations, load_spec
+from storage.store import is_url, join
 
 RETRIES = 3
 BACKOFF_S = 5
@@ -80,19 +82,29 @@ def build_corpus(
     loaded = load_spec(spec, variables)
     if stage not in (None, loaded.stage):
         raise ValueError(f"{spec}: stage = {loaded.stage}; run the flow build-stage{loaded.stage}-corpus for it")
-    corpus = Path(out, loaded.name).resolve()
+    corpus = join(out if is_url(out) else Path(out).resolve(), loaded.name)
     logger = get_run_logger()
     with ExitStack() as stack:
         resolve = {**operations.resolve, **stack.enter_context(serve_all(serve))}
         operations = operations.model_copy(update={"resolve": resolve})
-        build = stack.enter_context(pipelines_build.opened(loaded, corpus, operations, progress.report))
-        shards: list[Shard] = []
-        for name in pipelines_build.STEPS:
-            shards = step(name, build, shards)
-        snapshot = publish(build, shards)
+        while True:
+            try:
+                build, snapshot = _run(loaded, corpus, operations)
+                break
+            except Superseded as error:
+                logger.warning("%s", error)
     unchanged = build.parent is not None and build.parent.name == snapshot.name
     logger.info("%s: %s %s", corpus, "nothing to do, up to date at" if unchanged else "published", snapshot.name)
     return snapshot.name
+
+
+def _run(spec: CorpusSpec, corpus: str, operations: Operations) -> tuple[Build, Snapshot]:
+    """All steps, as tasks. Raises Superseded if another build published meanwhile."""
+    with pipelines_build.opened(spec, corpus, operations, progress.report) as build:
+        shards: list[Shard] = []
+        for name in pipelines_build.STEPS:
+            shards = step(name, build, shards)
+        return build, publish(build, shards)
 
 
 def _corpus_flow(stage: int) -> Flow[..., str]:

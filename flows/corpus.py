@@ -19,6 +19,7 @@ from janus import cli
 from pipelines.funnel import funnels
 from schemas.manifest import Snapshot, load_snapshot
 from schemas.spec import CorpusSpec, Operations, load_specs
+from storage.store import join
 
 HOME = Path("runs/prefect")
 """Database, results and log of the private Prefect server."""
@@ -35,8 +36,8 @@ class Command:
     operations: Annotated[Operations, tyro.conf.arg(name=""), tyro.conf.UseAppendAction] = field(
         default_factory=Operations
     )
-    out: Path = Path("runs/corpora")
-    """Folder that holds corpora; each becomes OUT/<name of the corpus>."""
+    out: str = "runs/corpora"
+    """Folder or address (s3://, gs://, az://) that holds corpora; each becomes OUT/<name of the corpus>."""
     set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Values of the specs' {variables}."""
     serve: Annotated[
@@ -60,13 +61,13 @@ def main() -> None:
         with shown() as on_progress, progress.listening(on_progress):
             wait_for_api()
             for path, spec in zip(command.specs, specs, strict=True):
-                start, before = time.monotonic(), _latest(command.out / spec.name)
-                FLOWS[spec.stage](path, str(command.out), variables, command.operations, serve)
-                snapshot = load_snapshot(command.out / spec.name)
+                start, before = time.monotonic(), _latest(join(command.out, spec.name))
+                FLOWS[spec.stage](path, command.out, variables, command.operations, serve)
+                snapshot = load_snapshot(join(command.out, spec.name))
                 print(summary(command.out, spec, snapshot, before, time.monotonic() - start), flush=True)
 
 
-def summary(out: Path, spec: CorpusSpec, snapshot: Snapshot, before: str | None, seconds: float) -> str:
+def summary(out: str | Path, spec: CorpusSpec, snapshot: Snapshot, before: str | None, seconds: float) -> str:
     """What came of a build, in a line or two."""
     if snapshot.name == before:
         return f"{spec.name}: nothing to do, {snapshot.name} is up to date ({seconds:.1f} s)"
@@ -77,10 +78,11 @@ def summary(out: Path, spec: CorpusSpec, snapshot: Snapshot, before: str | None,
         for why, count in (one.dropped | one.failed).items():
             lost[why] = lost.get(why, 0) + count
     why_lost = f" ({', '.join(f'{why} {count}' for why, count in sorted(lost.items()))})" if lost else ""
-    return f"{spec.name}: {snapshot.name}, {kept} of {rows} rows kept{why_lost}, {seconds:.1f} s, in {out / spec.name}"
+    corpus = join(out, spec.name)
+    return f"{spec.name}: {snapshot.name}, {kept} of {rows} rows kept{why_lost}, {seconds:.1f} s, in {corpus}"
 
 
-def _latest(corpus: Path) -> str | None:
+def _latest(corpus: str) -> str | None:
     try:
         return load_snapshot(corpus).name
     except (FileNotFoundError, ValueError):

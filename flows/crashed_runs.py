@@ -24,6 +24,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Crashed
 
+from storage.cache import default_cache
+from storage.store import is_url
+
 RUNS = ".runs"
 """Folder of the locks, in the folder of corpora."""
 UNFINISHED = (StateType.RUNNING, StateType.CANCELLING)
@@ -40,7 +43,8 @@ def claim(out: str | Path) -> None:
     context = FlowRunContext.get()
     assert context is not None, "claim() is for use inside a flow"
     assert context.flow_run is not None
-    folder = Path(out).resolve() / RUNS
+    # Of corpora in an object store, the runs of this machine.
+    folder = (default_cache().root if is_url(out) else Path(out)).resolve() / RUNS
     folder.mkdir(parents=True, exist_ok=True)
     _hold(folder, context.flow_run.id)
     with get_client(sync_client=True) as client:

@@ -23,8 +23,9 @@ from pipelines.engine import OnProgress, StepFailed
 from pipelines.selection import select
 from pipelines.steps.collect_garbage import collect_garbage
 from pipelines.steps.context import Build, Shard
-from schemas.manifest import Snapshot, load_snapshot
+from schemas.manifest import LATEST, Snapshot, load_snapshot
 from schemas.spec import CorpusSpec, Operations
+from storage.store import Place, as_store
 
 Step = Callable[[Build, Sequence[Shard]], list[Shard]]
 
@@ -73,9 +74,9 @@ missing, and returns them with one layer more. After the last comes `finish`."""
 
 @contextlib.contextmanager
 def opened(
-    spec: CorpusSpec, corpus: str | Path, operations: Operations, on_progress: OnProgress | None = None
+    spec: CorpusSpec, corpus: Place, operations: Operations, on_progress: OnProgress | None = None
 ) -> Iterator[Build]:
-    """Hold the corpus folder for one build and find the snapshot it grows from.
+    """Hold the corpus for one build and find the snapshot it grows from.
 
     Raises ValueError or FileNotFoundError with one line: the folder is busy, holds another corpus or a damaged
     snapshot, the spec contradicts itself, or the model cannot be read.
@@ -83,20 +84,23 @@ def opened(
     from janus.model.checkpoints.fingerprint import fingerprints
 
     select(spec)
-    corpus = Path(corpus)
-    with ledger.locked(corpus):
-        parent = load_snapshot(corpus) if (corpus / "LATEST").is_file() else None
+    store = as_store(corpus)
+    with ledger.locked(store):
+        latest = store.read_versioned(LATEST)
+        parent = load_snapshot(store, latest.data.decode(errors="replace").strip()) if latest else None
         if parent and parent.corpus != spec.name:
-            raise ValueError(f"{corpus}: holds corpus {parent.corpus!r}; build {spec.name!r} into another folder")
-        ledger.sweep(corpus)
+            raise ValueError(f"{store.url}: holds corpus {parent.corpus!r}; build {spec.name!r} into another folder")
+        ledger.sweep(store)
         prints = fingerprints(spec.models.janus, spec.tokenize.pixels)
-        build = Build(spec, corpus, operations, prints, parent, on_progress)
+        build = Build(spec, store, operations, prints, parent, latest.version if latest else None, on_progress)
         _ = build.signal_specs  # a model that is not there is told before anything is downloaded
-        shutil.rmtree(build.scratch, ignore_errors=True)
+        if store.folder is not None:
+            shutil.rmtree(store.folder / ledger.SCRATCH, ignore_errors=True)
         try:
             yield build
         finally:
-            shutil.rmtree(build.scratch, ignore_errors=True)
+            if store.folder is not None:
+                shutil.rmtree(store.folder / ledger.SCRATCH, ignore_errors=True)
 
 
 def finish(build: Build, shards: Sequence[Shard]) -> Snapshot:
@@ -109,19 +113,22 @@ def finish(build: Build, shards: Sequence[Shard]) -> Snapshot:
     return snapshot
 
 
-def build(
-    spec: CorpusSpec, corpus: str | Path, operations: Operations, on_progress: OnProgress | None = None
-) -> Snapshot:
-    """Build or refresh the corpus in the folder `corpus` and return its newest snapshot.
+def build(spec: CorpusSpec, corpus: Place, operations: Operations, on_progress: OnProgress | None = None) -> Snapshot:
+    """Build or refresh the corpus in the folder or at the URL `corpus` and return its newest snapshot.
+
+    Where another build published meanwhile, this one plans again from what it published.
 
     Raises StepFailed, with one line per shard, if shards failed: all others are done, and a second call tries only
     these. Other user errors as in `opened`.
     """
-    with opened(spec, corpus, operations, on_progress) as context:
-        shards: list[Shard] = []
-        for step in STEPS.values():
-            shards = step(context, shards)
-        return finish(context, shards)
+    from pipelines.steps.publish import Superseded
+
+    while True:
+        with opened(spec, corpus, operations, on_progress) as context, contextlib.suppress(Superseded):
+            shards: list[Shard] = []
+            for step in STEPS.values():
+                shards = step(context, shards)
+            return finish(context, shards)
 
 
 @dataclass
@@ -130,8 +137,8 @@ class Command:
 
     spec: tyro.conf.Positional[Path]
     """Corpus spec (TOML)."""
-    corpus: Path
-    """Corpus folder; made if absent."""
+    corpus: str
+    """Corpus folder, made if absent, or an address: s3://, gs:// or az://."""
     operations: Annotated[Operations, tyro.conf.arg(name=""), tyro.conf.UseAppendAction]
     """How the work is done."""
     set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")] = ()

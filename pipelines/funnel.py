@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import pyarrow as pa
-
+from pipelines.ledger import open_input
 from schemas.layers import signal_layer
 from schemas.manifest import Snapshot
 from schemas.reasons import ROWS_IN, Drop, Outcome
+from storage.store import Place
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def funnels(snapshot: Snapshot) -> list[Funnel]:
     ]
 
 
-def caption_scores(corpus: Path, snapshot: Snapshot, source: str | None = None) -> list[tuple[str, float]]:
+def caption_scores(corpus: Place, snapshot: Snapshot, source: str | None = None) -> list[tuple[str, float]]:
     """(address of the first image, caption score) of every scored row of `source`, or of all sources, kept or not."""
     scored = []
     for shard in snapshot.shards:
@@ -55,8 +54,8 @@ def caption_scores(corpus: Path, snapshot: Snapshot, source: str | None = None) 
             continue
         if (path := shard.upstream.get(signal_layer("caption_score"))) is None:
             continue
-        signals = _read(corpus / path, ["uid", "cosine"])
-        raw = _read(corpus / shard.upstream["raw"], ["uid", "images"])
+        signals = _read(corpus, path, ["uid", "cosine"])
+        raw = _read(corpus, shard.upstream["raw"], ["uid", "images"])
         assert signals["uid"] == raw["uid"], f"{shard.path}: layers are not aligned"
         for score, images in zip(signals["cosine"], raw["images"], strict=True):
             if score is not None:
@@ -64,7 +63,5 @@ def caption_scores(corpus: Path, snapshot: Snapshot, source: str | None = None) 
     return scored
 
 
-def _read(path: Path, columns: list[str]) -> dict[str, list]:
-    with pa.OSFile(str(path)) as file:
-        table = pa.ipc.open_file(file).read_all().select(columns)
-    return table.to_pydict()
+def _read(corpus: Place, path: str, columns: list[str]) -> dict[str, list]:
+    return open_input(corpus, path)[1].table(columns).to_pydict()

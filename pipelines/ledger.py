@@ -10,20 +10,30 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from pathlib import PurePosixPath
 
 import pydantic
 
-from pipelines.shardio import ShardError, ShardReader, Written, finished, open_shard
+from pipelines.shardio import ShardError, ShardReader, Written, open_shard
 from schemas.digest import canonical_json, digest
-from schemas.files import TEMPORARY, write_file
+from schemas.files import TEMPORARY
 from schemas.layers import LAYERS, SIGNALS, layer_of
 from schemas.manifest import FORMAT, ShardManifest, TrainSummary, check_format
 from schemas.sample import Task
+from storage.store import Listed, Place, Store, as_store, plain_key
 
 KEY_DIGITS = 12
+SCRATCH = ".scratch"
+"""Folder in the corpus for result and progress files of running steps."""
+REQUESTS = 32
+"""Requests to an object store at a time."""
+GRACE_S = 86_400
+"""Age that a file in an object store must have before it is taken for left behind: other builds may be running."""
 LOCK = ".lock"
 SOURCE_FOLDERS = (*(f"{layer}/*" for layer in LAYERS), f"{SIGNALS}*/*")
 """Glob patterns of the folders that hold shards, one per layer and source."""
@@ -72,17 +82,22 @@ def path_of(manifest: ShardManifest) -> str:
     return shard_path(manifest.layer, manifest.source, manifest.shard, manifest.key)
 
 
-def load_manifest(corpus: Path, path: str) -> ShardManifest:
+def load_manifest(corpus: Place, path: str) -> ShardManifest:
     """Read the manifest of the shard file `path` (relative to `corpus`).
 
     Raises ShardError with one line if it is missing, not a manifest of this format, or describes another shard.
     """
-    file = corpus / manifest_path(path)
     try:
-        manifest = ShardManifest.model_validate_json(file.read_bytes())
-        check_format(manifest.format, manifest_path(path))
+        data = as_store(corpus).read(manifest_path(path))
     except FileNotFoundError:
         raise ShardError(f"{manifest_path(path)}: missing; build again to make this shard") from None
+    return _parsed(data, path)
+
+
+def _parsed(data: bytes, path: str) -> ShardManifest:
+    try:
+        manifest = ShardManifest.model_validate_json(data)
+        check_format(manifest.format, manifest_path(path))
     except pydantic.ValidationError:
         raise ShardError(
             f"{manifest_path(path)}: not a manifest of format {FORMAT}; delete it and build again"
@@ -94,27 +109,34 @@ def load_manifest(corpus: Path, path: str) -> ShardManifest:
     return manifest
 
 
-def find(corpus: Path, path: str) -> ShardManifest | None:
+def find(corpus: Place, path: str) -> ShardManifest | None:
     """The manifest of `path` if that shard is committed and its file has the size it should have, else None.
 
     Content is hashed when it is read (`shardio.open_shard`), not here: asking is cheap.
     """
     try:
         manifest = load_manifest(corpus, path)
-        size = (corpus / path).stat().st_size
-    except (ShardError, FileNotFoundError):
+    except ShardError:
         return None
-    return manifest if size == manifest.bytes else None
+    return manifest if as_store(corpus).content_size(path, manifest.sha256) == manifest.bytes else None
 
 
-def open_input(corpus: Path, path: str) -> tuple[ShardManifest, ShardReader]:
+def find_all(corpus: Place, paths: Sequence[str]) -> list[ShardManifest | None]:
+    """`find` for each path. An object store is asked many things at once."""
+    if as_store(corpus).folder is not None:
+        return [find(corpus, path) for path in paths]
+    with ThreadPoolExecutor(REQUESTS) as threads:
+        return list(threads.map(partial(find, corpus), paths))
+
+
+def open_input(corpus: Place, path: str) -> tuple[ShardManifest, ShardReader]:
     """Manifest and verified content of a committed shard. Raises ShardError."""
     manifest = load_manifest(corpus, path)
     return manifest, open_shard(corpus, path, manifest)
 
 
 def commit(
-    corpus: Path,
+    corpus: Place,
     spec: StepSpec,
     *,
     source: str,
@@ -125,7 +147,13 @@ def commit(
     counts: Mapping[str, int],
     summary: TrainSummary | None = None,
 ) -> ShardManifest:
-    """Write the manifest of a shard file that is already in place: from here on the shard exists."""
+    """Write the manifest of a shard file that is already in place: from here on the shard exists.
+
+    In an object store, where several builds may run, the first manifest of a path stays. Its writer's answers from the
+    network are as good as ours; any other difference is a fault.
+
+    Returns the manifest that is there. Raises ShardError if another build made other bytes of the same inputs.
+    """
     manifest = ShardManifest(
         layer=spec.layer,
         source=source,
@@ -141,44 +169,77 @@ def commit(
         counts={name: count for name, count in sorted(counts.items()) if count},
         summary=summary,
     )
-    write_file(corpus / manifest_path(path_of(manifest)), canonical_json(manifest))
+    return _put(as_store(corpus), manifest)
+
+
+def _put(store: Store, manifest: ShardManifest) -> ShardManifest:
+    path, data = path_of(manifest), canonical_json(manifest)
+    key = manifest_path(path)
+    if store.folder is not None:  # which one build holds
+        store.write(key, data)
+        return manifest
+    while not store.put_if_absent(key, data):
+        found = store.read_versioned(key)
+        if found is None:
+            continue
+        if found.data == data:
+            break
+        try:
+            other = _parsed(found.data, path)
+            whole = store.content_size(path, other.sha256) == other.bytes
+        except ShardError:
+            whole = False
+        if not whole:
+            if store.compare_and_swap(key, data, found.version):
+                break
+        elif manifest.layer == "raw":
+            return other
+        else:
+            raise ShardError(
+                f"{store.url}/{key}: another build made other bytes of the same inputs (sha256 {other.sha256[:12]}..., "
+                f"here {manifest.sha256[:12]}...); do both run the same versions on the same kind of machine?"
+            )
     return manifest
 
 
-def manifests(corpus: Path, layer: str, source: str) -> dict[str, list[ShardManifest]]:
+def manifests(corpus: Place, layer: str, source: str) -> dict[str, list[ShardManifest]]:
     """All committed shards of a layer and source, by shard name; unreadable manifests are left out."""
+    keys = sorted(entry.key for entry in as_store(corpus).list(f"{layer}/{source}"))
+    paths = [key.removesuffix(".json") + ".arrow" for key in keys if key.endswith(".json")]
     found: dict[str, list[ShardManifest]] = {}
-    for file in finished(corpus / layer / source, "*.json"):
-        path = f"{layer}/{source}/{file.stem}.arrow"
-        manifest = find(corpus, path)
+    for manifest in find_all(corpus, paths):
         if manifest is not None:
             found.setdefault(manifest.shard, []).append(manifest)
     return found
 
 
-def shard_files(corpus: Path) -> list[str]:
-    """Paths of all files of shards, manifests among them, relative to the corpus folder. By shard, its manifest first.
+def shard_files(corpus: Place) -> list[Listed]:
+    """All files of shards, manifests among them, but unfinished ones. By shard, its manifest first.
 
-    Files that are not finished are left out.
+    In an object store the keys of shard files say their content too (`storage.store.plain_key`).
     """
+    layers = {layer.rstrip("/").partition("/")[0] for layer in (*LAYERS, SIGNALS)}
     files = [
-        path
-        for folder in SOURCE_FOLDERS
-        for path in finished(corpus, f"{folder}/*")
-        if path.suffix in (".json", ".arrow")
+        entry
+        for layer in sorted(layers)
+        for entry in as_store(corpus).list(layer)
+        if PurePosixPath(entry.key).suffix in (".json", ".arrow")
     ]
-    return [
-        path.relative_to(corpus).as_posix()
-        for path in sorted(files, key=lambda path: (path.with_suffix(""), path.suffix != ".json"))
-    ]
+    return sorted(files, key=lambda entry: (plain_key(entry.key).rpartition(".")[0], not entry.key.endswith(".json")))
 
 
 @contextlib.contextmanager
-def locked(corpus: Path) -> Iterator[None]:
-    """Hold the corpus folder for one build. The lock dies with the process, so a kill leaves none behind.
+def locked(place: Place) -> Iterator[None]:
+    """Hold a corpus folder for one build. The lock dies with the process, so a kill leaves none behind.
+
+    An object store is held by nobody: there, conditional puts decide between builds.
 
     Raises CorpusBusy if another build holds it.
     """
+    corpus = as_store(place).folder
+    if corpus is None:
+        yield
+        return
     corpus.mkdir(parents=True, exist_ok=True)
     with (corpus / LOCK).open("w") as file:
         try:
@@ -188,9 +249,18 @@ def locked(corpus: Path) -> Iterator[None]:
         yield
 
 
-def sweep(corpus: Path) -> None:
-    """Remove the temporary files that a killed build left behind. Call only while holding the lock."""
+def sweep(place: Place) -> None:
+    """Remove what a killed build left behind unfinished. Call only while holding the lock.
+
+    An object store has nothing unfinished in it but scratch files; those of the last day may be of a running build.
+    """
+    store = as_store(place)
+    if store.folder is None:
+        for entry in store.list(SCRATCH):
+            if time.time() - entry.modified > GRACE_S:
+                store.delete(entry.key)
+        return
     # Shards, snapshots, and LATEST in the corpus folder itself.
     for folder in (*SOURCE_FOLDERS, "snapshots", "."):
-        for left in corpus.glob(f"{folder}/{TEMPORARY}*"):
+        for left in store.folder.glob(f"{folder}/{TEMPORARY}*"):
             left.unlink(missing_ok=True)

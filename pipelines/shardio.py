@@ -7,20 +7,19 @@ against Parquet and compressed batches in docs/corpus-format.md).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from schemas.digest import file_sha256
-from schemas.files import TEMPORARY, atomic_file
 from schemas.layers import check_layer, layer_of
 from schemas.manifest import ShardManifest
+from storage.store import Place, StorageError, as_store, open_fetched
 
 BATCH_ROWS = {"raw": 64, "train": 64}
 """Rows per record batch of layers whose rows hold pixels: few, so that a shuffled read maps little."""
@@ -29,14 +28,6 @@ SMALL_BATCH_ROWS = 2048
 BATCH_BYTES = 64 << 20
 """Original images in a record batch: one that holds so much is cut before its rows are full. Both writer and readers
 hold a batch."""
-
-
-def finished(folder: Path, pattern: str) -> list[Path]:
-    """Files below `folder` that match `pattern`, in order of name, without unfinished ones.
-
-    `Path.glob` takes "*" for names that begin with a dot too, so it would take a temporary file for the real one.
-    """
-    return sorted(path for path in folder.glob(pattern) if not path.name.startswith(TEMPORARY))
 
 
 class ShardError(ValueError):
@@ -52,41 +43,6 @@ class Written:
     sha256: str
 
 
-class _Hashing:
-    """File-like sink for Arrow that hashes and counts what passes through it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.sha256 = hashlib.sha256()
-        self.bytes = 0
-        self.closed = False
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data)
-        self.file.write(view)
-        self.sha256.update(view)
-        self.bytes += view.nbytes
-        return view.nbytes
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def tell(self) -> int:
-        return self.bytes
-
-    def flush(self) -> None:
-        self.file.flush()
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def batch_rows(schema: pa.Schema) -> int:
     """Rows per record batch of a shard with this schema."""
     return BATCH_ROWS.get(layer_of(schema)[0], SMALL_BATCH_ROWS)
@@ -100,10 +56,10 @@ class ShardWriter:
     exception.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, corpus: Place, path: str, schema: pa.Schema) -> None:
         self._schema = schema
         self._batch_rows = batch_rows(schema)
-        self._path = path
+        self._corpus, self._path = as_store(corpus), path
         self._pending: list[Mapping[str, Any]] = []
         self._pending_bytes = 0
         self._rows = 0
@@ -112,7 +68,7 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         self._stack.__enter__()
-        self._sink = _Hashing(self._stack.enter_context(atomic_file(self._path)))
+        self._sink = self._stack.enter_context(self._corpus.writing_content(self._path))
         options = pa.ipc.IpcWriteOptions(compression=None)
         self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), self._schema, options=options)
         return self
@@ -140,16 +96,17 @@ class ShardWriter:
         with self._stack:
             self._flush()
             self._writer.close()
-        self.written = Written(self._rows, self._sink.bytes, self._sink.sha256.hexdigest())
+        self.written = Written(self._rows, self._sink.bytes, self._sink.sha256)
 
 
-def write_table(path: Path, schema: pa.Schema, table: pa.Table) -> Written:
-    """Write a whole shard from a table that already has the columns of `schema`."""
-    with atomic_file(path) as file:
-        sink = _Hashing(file)
-        with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer:
-            writer.write_table(table.cast(schema).combine_chunks(), max_chunksize=batch_rows(schema))
-    return Written(table.num_rows, sink.bytes, sink.sha256.hexdigest())
+def write_table(corpus: Place, path: str, schema: pa.Schema, table: pa.Table) -> Written:
+    """Write the whole shard `path` from a table that already has the columns of `schema`."""
+    with (
+        as_store(corpus).writing_content(path) as sink,
+        pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer,
+    ):
+        writer.write_table(table.cast(schema).combine_chunks(), max_chunksize=batch_rows(schema))
+    return Written(table.num_rows, sink.bytes, sink.sha256)
 
 
 @dataclass(frozen=True)
@@ -171,22 +128,34 @@ class ShardReader:
             yield batch if columns is None else batch.select(columns)
 
 
-def open_shard(corpus: Path, path: str, manifest: ShardManifest) -> ShardReader:
+def open_shard(corpus: Place, path: str, manifest: ShardManifest) -> ShardReader:
     """Open the shard `path` (relative to `corpus`) after comparing its bytes with its manifest.
 
     Raises ShardError: a flipped bit or a cut file must end here and not in a training run. Hashing costs far less
-    than any step that follows (about 1.5 GB/s per core).
+    than any step that follows (about 1.5 GB/s per core); what came into the local cache was hashed there.
     """
-    file = corpus / path
+    store = as_store(corpus)
     remedy = "delete it and build again, or run python -m pipelines.verify"
-    if not file.is_file():
-        raise ShardError(f"{path}: missing although its manifest exists; {remedy}")
-    size = file.stat().st_size
-    if size != manifest.bytes:
-        raise ShardError(f"{path}: {size} bytes where the manifest says {manifest.bytes} (truncated?); {remedy}")
-    if file_sha256(file) != manifest.sha256:
-        raise ShardError(f"{path}: content differs from its manifest's sha256 (flipped bit?); {remedy}")
-    reader = pa.ipc.open_file(pa.memory_map(str(file)))
+
+    def checked(file: Path) -> pa.ipc.RecordBatchFileReader:
+        if store.folder is not None:
+            size = file.stat().st_size
+            if size != manifest.bytes:
+                raise ShardError(
+                    f"{path}: {size} bytes where the manifest says {manifest.bytes} (truncated?); {remedy}"
+                )
+            if file_sha256(file) != manifest.sha256:
+                raise ShardError(f"{path}: content differs from its manifest's sha256 (flipped bit?); {remedy}")
+        return pa.ipc.open_file(pa.memory_map(str(file)))
+
+    try:
+        reader = open_fetched(store, path, manifest.sha256, manifest.bytes, checked)
+    except FileNotFoundError:
+        raise ShardError(f"{path}: missing although its manifest exists; {remedy}") from None
+    except (ShardError, StorageError):
+        raise
+    except ValueError as error:
+        raise ShardError(f"{error}; {remedy}") from None
     try:
         check_layer(reader.schema, manifest.layer, path)
     except ValueError as error:

@@ -28,8 +28,9 @@ from pipelines.steps.decide import count_decisions
 from pipelines.steps.measure import MEASURED, NOT_MEASURED, OUTCOME
 from pipelines.steps.summary import sum_up, summarise
 from schemas.layers import LAYERS, SIGNALS, signal_layer
-from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, TrainSummary, load_snapshot
+from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, TrainSummary, latest_name, load_snapshot
 from schemas.reasons import Drop, Outcome
+from storage.store import Place, Store, as_store, open_fetched
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Report:
 class _Corpus:
     """Reads manifests and shards of a corpus once each."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.manifests: dict[str, ShardManifest] = {}
         self.uids: dict[str, str] = {}
         """Digest of the uid column, in row order."""
@@ -57,7 +58,7 @@ class _Corpus:
     def read(self, path: str) -> Iterator[str]:
         """Check one shard by itself; yields what is wrong with it."""
         try:
-            manifest, reader = ledger.open_input(self.folder, path)
+            manifest, reader = ledger.open_input(self.store, path)
             table = reader.table()
         except (ShardError, ValueError, OSError, pa.ArrowInvalid) as error:
             yield " ".join(str(error).split())
@@ -77,18 +78,25 @@ class _Corpus:
         if counts != kept:
             yield f"{path}: counted {counts}, its manifest says {kept}"
 
+    def _table(self, path: str) -> pa.Table:
+        """A shard that was verified before."""
+        manifest = self.manifests[path]
+        return open_fetched(self.store, path, manifest.sha256, manifest.bytes, _mapped)
+
     def summary(self, train: str, rows: str) -> TrainSummary:
         """What the manifest of a train shard should sum up. Both shards were verified before."""
-        kept, all_rows = (pa.ipc.open_file(pa.memory_map(str(self.folder / path))).read_all() for path in (train, rows))
+        kept, all_rows = self._table(train), self._table(rows)
         return summarise(kept.column("uid").to_pylist(), kept.column("length").to_pylist(), all_rows)
 
     def kept_only(self, train: str, decision: str) -> bool:
         """Whether every row of a train shard is kept by its decision shard. Both were verified before."""
-        uids, table = (
-            pa.ipc.open_file(pa.memory_map(str(self.folder / path))).read_all() for path in (train, decision)
-        )
+        uids, table = self._table(train), self._table(decision)
         kept = table.filter((pc.field("outcome") == Outcome.OK.value) & pc.field("reason").is_null())
         return bool(np.isin(uid_array(uids.column("uid")), uid_array(kept.column("uid"))).all())
+
+
+def _mapped(file: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
 def _counts(layer: str, table: pa.Table) -> dict[str, int]:
@@ -111,34 +119,34 @@ def _counts(layer: str, table: pa.Table) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def verify(corpus: str | Path) -> Report:
+def verify(corpus: Place) -> Report:
     """Check every snapshot and every committed shard of a corpus folder.
 
     Raises FileNotFoundError if there is no such folder, or nothing of a corpus in it.
     """
-    folder = Path(corpus)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such corpus folder")
-    if not any((folder / name).is_dir() for name in (*LAYERS, SIGNALS, "snapshots")):
-        raise FileNotFoundError(f"{folder}: no corpus in this folder (is it one further down?)")
-    shards = _Corpus(folder)
+    store = as_store(corpus)
+    if store.folder is not None and not store.folder.is_dir():
+        raise FileNotFoundError(f"{store.url}: no such corpus folder")
+    if not any(True for name in (*LAYERS, SIGNALS, "snapshots") for _ in store.list(name)):
+        raise FileNotFoundError(f"{store.url}: no corpus in this folder (is it one further down?)")
+    shards = _Corpus(store)
     differences: list[str] = []
-    for file in ledger.shard_files(folder):
-        if file.endswith(".json"):  # what no manifest speaks of does not exist
-            differences += shards.read(file.removesuffix(".json") + ".arrow")
-    names = snapshot_names(folder)
+    for file in ledger.shard_files(store):
+        if file.key.endswith(".json"):  # what no manifest speaks of does not exist
+            differences += shards.read(file.key.removesuffix(".json") + ".arrow")
+    names = snapshot_names(store)
     for name in names:
         try:
-            snapshot = load_snapshot(folder, name)
+            snapshot = load_snapshot(store, name)
         except (ValueError, FileNotFoundError) as error:
             differences.append(str(error))
             continue
         differences += (f"snapshot {name}: {line}" for line in _check_snapshot(snapshot, shards))
-    latest = folder / "LATEST"
-    if names and not latest.is_file():
+    latest = latest_name(store)
+    if names and latest is None:
         differences.append("LATEST: missing although there are snapshots; write the newest snapshot's name into it")
-    elif latest.is_file() and latest.read_text().strip() not in names:
-        differences.append(f"LATEST: names {latest.read_text().strip()!r}, which is no snapshot of this corpus")
+    elif latest is not None and latest not in names:
+        differences.append(f"LATEST: names {latest!r}, which is no snapshot of this corpus")
     return Report(len(names), len(shards.manifests), shards.bytes, tuple(differences))
 
 
@@ -203,8 +211,8 @@ def _check_entry(entry: SnapshotShard, shards: _Corpus) -> Iterator[str]:
 class Command:
     """Hash every shard of a corpus and check every count; one line per difference, and exit code 1 if there is any."""
 
-    corpus: tyro.conf.Positional[Path]
-    """Folder of one corpus, the one that holds LATEST."""
+    corpus: tyro.conf.Positional[str]
+    """Folder or address (s3://, gs://, az://) of one corpus, the one that holds LATEST."""
 
 
 def main() -> int:

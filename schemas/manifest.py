@@ -16,15 +16,17 @@ No time stamp and no machine name enters: the same corpus has the same bytes eve
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import pydantic
 
 from schemas.digest import digest
 from schemas.sample import Task
+from storage.store import Place, as_store
 
 FORMAT = 2
+LATEST = "LATEST"
+"""Name of the file that names the newest snapshot."""
 """Of manifests and snapshots."""
 
 
@@ -146,23 +148,25 @@ class _Format(pydantic.BaseModel):
     format: int
 
 
-def load_snapshot(corpus: str | os.PathLike[str], name: str | None = None) -> Snapshot:
-    """Read a snapshot of the corpus folder `corpus`: the one called `name`, or the latest.
+def load_snapshot(corpus: Place, name: str | None = None) -> Snapshot:
+    """Read a snapshot of a corpus, a folder or in an object store: the one called `name`, or the latest.
 
     Raises FileNotFoundError or ValueError with one line that says what to do.
     """
-    root = Path(corpus)
+    store = as_store(corpus)
     if name is None:
-        pointer = root / "LATEST"
-        if not pointer.is_file():
+        name = latest_name(store)
+        if name is None:
             raise FileNotFoundError(
-                f"{root}: no LATEST file, so no snapshot was published here; build the corpus first"
+                f"{store.url}: no LATEST file, so no snapshot was published here; build the corpus first"
             )
-        name = pointer.read_text().strip()
-    path = root / "snapshots" / f"{name}.json"
-    if Path(name).name != name or not path.is_file():
-        raise FileNotFoundError(f"{path}: no such snapshot")
-    data = path.read_bytes()
+    path = f"{store.url}/snapshots/{name}.json"
+    try:
+        if Path(name).name != name:
+            raise FileNotFoundError
+        data = store.read(f"snapshots/{name}.json")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such snapshot") from None
     try:
         snapshot = Snapshot.model_validate_json(data)
     except pydantic.ValidationError as error:
@@ -173,3 +177,11 @@ def load_snapshot(corpus: str | os.PathLike[str], name: str | None = None) -> Sn
     if snapshot.name != name:
         raise ValueError(f"{path}: content has digest {snapshot.name}: the file was changed after publication")
     return snapshot
+
+
+def latest_name(corpus: Place) -> str | None:
+    """What LATEST names, or None if there is no such file."""
+    try:
+        return as_store(corpus).read(LATEST).decode(errors="replace").strip()
+    except FileNotFoundError:
+        return None

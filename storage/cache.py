@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from storage.hashing import HashingFile
+
 logger = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "JANUS_FORGE_CACHE"
@@ -89,11 +91,11 @@ class FileCache:
         try:
             with part.open("wb+") as file:
                 os.posix_fallocate(file.fileno(), 0, max(size, 1))  # a full disk shows here; counted by _make_room
-                hashing = _Hashing(file)
+                hashing = HashingFile(file)
                 fetch(hashing)  # type: ignore[arg-type]
-                if (hashing.size, hashing.sha256.hexdigest()) != (size, sha256):
+                if (hashing.bytes, hashing.sha256) != (size, sha256):
                     raise ValueError(
-                        f"came as {hashing.size} bytes with SHA-256 {hashing.sha256.hexdigest()[:12]}..., "
+                        f"came as {hashing.bytes} bytes with SHA-256 {hashing.sha256[:12]}..., "
                         f"expected {size} and {sha256[:12]}...: it was changed or damaged; restore it or build again"
                     )
                 file.truncate(size)
@@ -182,20 +184,6 @@ class FileCache:
             if held:
                 part.unlink(missing_ok=True)
             return held
-
-
-class _Hashing:
-    """Hashes and counts what is written to a file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._file.write(data)
 
 
 def _same(found: os.stat_result, noted: list[int]) -> bool:

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from schemas.files import TEMPORARY, atomic_file, sync, write_file
-from storage.store import Listed, Versioned, check_key
-
-SWAP_LOCK = ".swap.lock"
-"""Held for the moment in which a value is compared and replaced."""
+from storage.hashing import HashingFile
+from storage.store import Listed, Versioned, check_key, content_key
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,22 @@ class LocalStore:
         """See Store."""
         return atomic_file(self.path(key))
 
+    @contextlib.contextmanager
+    def writing_content(self, key: str) -> Iterator[HashingFile]:
+        """See Store."""
+        with self.writing(key) as file:
+            yield HashingFile(file)
+
+    def content_size(self, key: str, sha256: str) -> int | None:
+        """See Store."""
+        size = self.size(key)
+        return self.size(content_key(key, sha256)) if size is None else size
+
+    def delete_content(self, key: str, sha256: str) -> None:
+        """See Store."""
+        self.delete(key)
+        self.delete(content_key(key, sha256))
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See Store. A link, unlike a rename, does not replace what is there."""
         path = self.path(key)
@@ -89,13 +103,16 @@ class LocalStore:
     def compare_and_swap(self, key: str, data: bytes, version: str | None) -> bool:
         """See Store. Writers of other programs are not held off."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / SWAP_LOCK).open("w") as lock:
+        lock = os.open(self.root, os.O_RDONLY)
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             found = self.read_versioned(key)
             if (found.version if found else None) != version:
                 return False
             self.write(key, data)
             return True
+        finally:
+            os.close(lock)
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
         """See Store."""
@@ -116,8 +133,11 @@ class LocalStore:
         self.path(key).unlink(missing_ok=True)
 
     def fetch(self, key: str, sha256: str, size: int) -> Path:
-        """The file itself; see Store."""
+        """The file itself; see Store. In the copy of an object store it has its name there."""
         path = self.path(key)
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
+            copied = self.path(content_key(key, sha256))
+            if not copied.is_file():
+                raise FileNotFoundError(f"{path}: no such file")
+            return copied
         return path

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from storage.cache import FileCache, default_cache
+from storage.hashing import HashingFile
 from storage.retry import GIVE_UP_S, retrying
-from storage.store import Listed, StorageError, Versioned, check_key
+from storage.store import Listed, StorageError, Versioned, check_key, content_key
 
 PART = 16 << 20
 """Bytes of one request of a large upload or download: what is sent again after a failure."""
@@ -147,18 +148,39 @@ class ObjectStore:
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[BinaryIO]:
         """See Store. Written to a local file without a name first: an upload begins when the value is whole."""
-        import obstore
-
         check_key(key)
         with tempfile.TemporaryFile(dir=self._kept.room()) as file:
             yield file  # type: ignore[misc]
-            file.flush()
+            self._upload(key, file)
 
-            def upload(store: Any) -> None:
-                file.seek(0)
-                obstore.put(store, key, file, chunk_size=PART, max_concurrency=PARTS_AT_A_TIME)
+    @contextlib.contextmanager
+    def writing_content(self, key: str) -> Iterator[HashingFile]:
+        """See Store."""
+        check_key(key)
+        with tempfile.TemporaryFile(dir=self._kept.room()) as file:
+            hashing = HashingFile(file)  # type: ignore[arg-type]
+            yield hashing
+            self._upload(content_key(key, hashing.sha256), file)
 
-            self._try(f"write {key}", upload)
+    def _upload(self, key: str, file: Any) -> None:
+        import obstore
+
+        file.flush()
+
+        def upload(store: Any) -> None:
+            file.seek(0)
+            obstore.put(store, key, file, chunk_size=PART, max_concurrency=PARTS_AT_A_TIME)
+
+        self._try(f"write {key}", upload)
+
+    def content_size(self, key: str, sha256: str) -> int | None:
+        """See Store."""
+        size = self.size(content_key(key, sha256))
+        return self.size(key) if size is None else size
+
+    def delete_content(self, key: str, sha256: str) -> None:
+        """See Store."""
+        self.delete(content_key(key, sha256))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See Store."""
@@ -197,15 +219,22 @@ class ObjectStore:
             self._try(f"delete {key}", obstore.delete, check_key(key))
 
     def fetch(self, key: str, sha256: str, size: int) -> Path:
-        """See Store. Kept in the local cache."""
+        """See Store. Kept in the local cache. In the copy of a folder the value lies under its plain key."""
 
         def download(file: BinaryIO) -> None:
+            named = content_key(key, sha256)
+            try:
+                download_of(named, file)
+            except FileNotFoundError:
+                download_of(key, file)
+
+        def download_of(name: str, file: BinaryIO) -> None:
             starts = range(0, size, PART)
             with ThreadPoolExecutor(PARTS_AT_A_TIME) as parts:
                 # In groups: a whole shard of pending parts would be held in memory.
                 for first in range(0, len(starts), PARTS_AT_A_TIME):
                     group = starts[first : first + PARTS_AT_A_TIME]
-                    for data in parts.map(lambda start: self.read_range(key, start, min(PART, size - start)), group):
+                    for data in parts.map(lambda start: self.read_range(name, start, min(PART, size - start)), group):
                         file.write(data)
 
         try:

@@ -14,13 +14,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
+
+from storage.hashing import HashingFile
 
 SCHEMES = ("s3", "gs", "az", "memory")
+CONTENT_DIGITS = 12
+EVICTIONS = 10
+"""Times that a value is fetched again because others made the cache drop it before it was opened."""
+_CONTENT = re.compile(r"(.*\.[0-9a-f]{12})\.[0-9a-f]{12}(\.[a-z]+)")
+T = TypeVar("T")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
@@ -80,6 +87,19 @@ class Store(Protocol):
     def writing(self, key: str) -> AbstractContextManager[BinaryIO]:
         """A file that becomes the value of `key` when the block ends without exception; otherwise nothing is left."""
 
+    def writing_content(self, key: str) -> AbstractContextManager[HashingFile]:
+        """As `writing`, for a value that `fetch` will ask for by its SHA-256.
+
+        Of several writers of one key none replaces another's value: an object store keeps values of different content
+        side by side (see `content_key`). In a folder the last one stays; whoever writes there holds it alone.
+        """
+
+    def content_size(self, key: str, sha256: str) -> int | None:
+        """Bytes of the value with that SHA-256, or None if there is none. Its content is not read."""
+
+    def delete_content(self, key: str, sha256: str) -> None:
+        """Remove the value with that SHA-256; no error if there is none."""
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Put `data` under `key` unless it has a value; whether it was put. Of several writers one gets True.
 
@@ -125,6 +145,56 @@ def open_store(place: str | os.PathLike[str]) -> Store:
     if scheme not in SCHEMES:
         raise ValueError(f"{url}: a corpus lies in a folder, or at an address that begins with s3://, gs:// or az://")
     return ObjectStore(url)
+
+
+Place = Store | str | os.PathLike[str]
+"""Where a corpus lies: a store, a path, or a URL."""
+
+
+def as_store(place: Place) -> Store:
+    """The store at `place`."""
+    return open_store(place) if isinstance(place, str | os.PathLike) else place
+
+
+def below(place: Place, folder: str) -> Store:
+    """What lies below `folder` of a store, as a store."""
+    store = as_store(place)
+    if store.folder is not None:
+        return open_store(store.folder / check_key(folder))
+    return replace(store, url=f"{store.url}/{check_key(folder)}")  # type: ignore[type-var]
+
+
+def waiting(place: Place) -> Store:
+    """The store, which then waits for as long as it takes, and says so, where it would give up."""
+    store = as_store(place)
+    return store if store.folder is not None else replace(store, give_up_s=None)  # type: ignore[type-var]
+
+
+def open_fetched(store: Store, key: str, sha256: str, size: int, open_file: Callable[[Path], T]) -> T:
+    """`open_file(path)` of a fetched value (see `Store.fetch`), however often the cache evicts it in between."""
+    for _ in range(EVICTIONS):
+        path = store.fetch(key, sha256, size)
+        try:
+            return open_file(path)
+        except FileNotFoundError:
+            if store.folder is not None:
+                raise
+    raise StorageError(f"{store.url}/{key}: evicted from the local cache {EVICTIONS} times; make the cache larger")
+
+
+def content_key(key: str, sha256: str) -> str:
+    """The key in an object store of the value of `key` with that SHA-256: "x.arrow" becomes "x.<12 digits>.arrow"."""
+    path = PurePosixPath(key)
+    return path.with_suffix(f".{sha256[:CONTENT_DIGITS]}{path.suffix}").as_posix()
+
+
+def plain_key(key: str) -> str:
+    """The key that `content_key` was given, or `key` itself if it is none of its results.
+
+    What a corpus calls x.<key>.arrow is x.<key>.<content>.arrow in an object store.
+    """
+    found = _CONTENT.fullmatch(key)
+    return f"{found[1]}{found[2]}" if found else key
 
 
 def join(place: str | os.PathLike[str], name: str) -> str:

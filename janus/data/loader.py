@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+
+import numpy as np
 
 from janus.data.batch import assemble
 from janus.data.config import DataConfig, DataOrder, TokenIds
@@ -17,6 +18,10 @@ from janus.data.shards import check_files
 from janus.packed import PackedBatch
 from schemas.digest import digest
 from schemas.manifest import Snapshot
+from storage.store import Place, waiting
+
+FETCHES = 8
+"""Shards fetched at a time, where the corpus lies in an object store."""
 
 
 class Loader:
@@ -27,7 +32,7 @@ class Loader:
     packs run out, sequences of padding follow.
 
     Args:
-        corpus: corpus folder.
+        corpus: its folder or address. Shards of one that lies elsewhere are fetched a few steps ahead.
         tokens: special tokens of the model's tokenizer.
         steps: steps of the whole stage (`data.first_share` is a share of them).
         start_step: first step to yield. Costs the same whatever it is.
@@ -40,7 +45,7 @@ class Loader:
 
     def __init__(
         self,
-        corpus: Path,
+        corpus: Place,
         snapshot: Snapshot,
         *,
         data: DataConfig,
@@ -51,14 +56,16 @@ class Loader:
         start_step: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        check_files(corpus, snapshot, verify=data.verify)
+        store = waiting(corpus)
+        check_files(store, snapshot, verify=data.verify)
+        self._elsewhere = store.folder is None
         self._made_with = snapshot.fingerprints
         self._data = data
         self._tokens = tokens
         self._rank, self._world_size = rank, world_size
         self._start_step, self._steps = start_step, steps
         self._pin_memory = pin_memory
-        planned = phases(corpus, snapshot, data, steps)
+        planned = phases(store, snapshot, data, steps)
         self._pools = {pool.name: pool for phase in planned for pool in phase.pools.values()}
         self._plan = Plan(planned, data)
         self.uses = source_uses(planned, self._plan, data, steps)
@@ -75,11 +82,12 @@ class Loader:
         with (
             ThreadPoolExecutor(self._data.decode_threads, "decode") as decoders,
             ThreadPoolExecutor(1, "batch") as builder,
+            ThreadPoolExecutor(FETCHES, "fetch") as fetchers,
         ):
             ready: deque[Future[list[PackedBatch]]] = deque()
             try:
                 for step in range(self._start_step, self._steps):
-                    ready.append(builder.submit(self._build, step, decoders))
+                    ready.append(builder.submit(self._build, step, decoders, fetchers))
                     if len(ready) > self._data.prefetch:
                         yield ready.popleft().result()
                 while ready:
@@ -87,13 +95,29 @@ class Loader:
             finally:
                 builder.shutdown(wait=True, cancel_futures=True)
 
-    def _build(self, step: int, decoders: ThreadPoolExecutor) -> list[PackedBatch]:
+    def _build(self, step: int, decoders: ThreadPoolExecutor, fetchers: ThreadPoolExecutor) -> list[PackedBatch]:
         batches = []
-        for packs in deal(self._plan.step(step), self._data, self._rank, self._world_size):
+        dealt = deal(self._plan.step(step), self._data, self._rank, self._world_size)
+        if self._elsewhere:
+            self._fetch([draw for packs in dealt for pack in packs for draw in pack], fetchers)
+        for packs in dealt:
             documents = [[self._document(draw) for draw in pack] for pack in packs]
             batch = assemble(documents, self._data.seq_len, self._tokens, self._made_with, decoders)
             batches.append(batch.pin_memory() if self._pin_memory else batch)
         return batches
+
+    def _fetch(self, draws: Sequence[Draw], fetchers: ThreadPoolExecutor) -> None:
+        """Bring the shards of a step's documents here, several at a time."""
+        rows: dict[str, list[int]] = {}
+        for draw in draws:
+            rows.setdefault(draw.pool, []).append(draw.row)
+        wanted = [
+            fetchers.submit(self._pools[name].fetch, shard)
+            for name, numbers in rows.items()
+            for shard in self._pools[name].shards_of(np.asarray(numbers))
+        ]
+        for one in wanted:
+            one.result()
 
     def _document(self, draw: Draw) -> Document:
         return document(self._pools[draw.pool].row(draw.row), draw, self._tokens, self._made_with)

@@ -75,3 +75,11 @@ class MixedPool:
     def source_of(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Source of each row."""
         return self._pool.source_of(rows)
+
+    def shards_of(self, rows: npt.NDArray[np.int64]) -> list[int]:
+        """Numbers of the shards that hold `rows`."""
+        return self._pool.shards_of(rows)
+
+    def fetch(self, number: int) -> None:
+        """Bring a shard into the local cache, if the corpus lies in an object store."""
+        self._pool.fetch(number)

@@ -32,6 +32,7 @@ from janus.presets import NAMES as PRESETS
 from janus.presets import read_preset
 from schemas.manifest import Snapshot, SnapshotShard, load_snapshot
 from schemas.sample import TASKS, Task
+from storage.store import Place
 
 ROUNDS = 20
 """Attempts at shares that keep the caps. Shares change the mean length, hence how many documents a run takes."""
@@ -42,7 +43,7 @@ ALL = "all"
 AnyPool = Pool | MixedPool
 
 
-def phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[AnyPool]]:
+def phases(corpus: Place, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[AnyPool]]:
     """One phase, or two where `config.first_group` feeds generation alone for the first part of `steps`.
 
     Raises ValueError with one line where a phase needs rows that the snapshot does not have, a weight or cap names no
@@ -113,7 +114,7 @@ def _check_names(snapshot: Snapshot, config: DataOrder) -> None:
             )
 
 
-def _plain_phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[Pool]]:
+def _plain_phases(corpus: Place, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[Pool]]:
     tasks = [task for task, part in zip(TASKS, config.ratio, strict=True) if part]
     shards = {task: [shard for shard in snapshot.shards if shard.task == task] for task in tasks}
     if config.weights or config.max_epochs:
@@ -142,7 +143,7 @@ def _plain_phases(corpus: Path, snapshot: Snapshot, config: DataOrder, steps: in
     return found
 
 
-def _pool(name: str, corpus: Path, snapshot: Snapshot, shards: list[SnapshotShard], what: str = "") -> Pool:
+def _pool(name: str, corpus: Place, snapshot: Snapshot, shards: list[SnapshotShard], what: str = "") -> Pool:
     if not any(shard.rows for shard in shards):
         raise ValueError(
             f"the recipe trains on {what or name}, but snapshot {snapshot.name} of corpus {snapshot.corpus!r} has no "

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from schemas.digest import file_sha256
 from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
 from schemas.sample import UID_BYTES
+from storage.store import Place, as_store, content_key, open_fetched
 
 PLANNED = ("uid", "length", "short_length")
 """Columns that planning needs."""
@@ -204,16 +205,17 @@ def _view(buffer: pa.Buffer | None, dtype: npt.DTypeLike) -> npt.NDArray:
 class Pool:
     """The rows of some shards as one table, in snapshot order."""
 
-    def __init__(self, name: str, corpus: Path, shards: Sequence[SnapshotShard]) -> None:
+    def __init__(self, name: str, corpus: Place, shards: Sequence[SnapshotShard]) -> None:
         self.name = name
-        self._corpus = corpus
+        self._corpus = store = as_store(corpus)
         self._shards = filled = [shard for shard in shards if shard.rows]
         self._starts = np.cumsum([0, *(shard.rows for shard in filled)])
 
         # Not methods: a cache that holds `self` is a cycle, and trainers switch the cycle collector off.
         @lru_cache(OPEN_SHARDS)
         def open_shard(number: int) -> Shard:
-            return Shard(corpus / filled[number].path, filled[number].rows)
+            shard = filled[number]
+            return open_fetched(store, shard.path, shard.sha256, shard.bytes, partial(Shard, rows=shard.rows))
 
         @lru_cache(INDEXED_SHARDS)
         def index_shard(number: int) -> RowIndex:
@@ -267,7 +269,16 @@ class Pool:
     def where(self, number: int) -> str:
         """Shard and row number of a row of the pool, for error messages."""
         shard, place = self._locate(number)
-        return f"{self._corpus / self._shards[shard].path}: row {place}"
+        return f"{self._corpus.url}/{self._shards[shard].path}: row {place}"
+
+    def shards_of(self, rows: npt.NDArray[np.int64]) -> list[int]:
+        """Numbers of the shards that hold `rows`."""
+        return np.unique(np.searchsorted(self._starts, rows, side="right") - 1).tolist()
+
+    def fetch(self, number: int) -> None:
+        """Bring a shard into the local cache, if the corpus lies in an object store."""
+        shard = self._shards[number]
+        self._corpus.fetch(shard.path, shard.sha256, shard.bytes)
 
     def _locate(self, number: int) -> tuple[int, int]:
         """Shard, and row of the shard, of a row of the pool."""
@@ -275,22 +286,31 @@ class Pool:
         return shard, number - int(self._starts[shard])
 
 
-def check_files(corpus: Path, snapshot: Snapshot, *, verify: bool = False) -> None:
+def check_files(corpus: Place, snapshot: Snapshot, *, verify: bool = False) -> None:
     """Check that every shard of the snapshot is there and whole: by size, and with `verify` by its SHA-256.
+
+    In an object store that takes one listing; what comes from there is compared with its SHA-256 in any case.
 
     Raises FileNotFoundError or ValueError naming the shard.
     """
+    store = as_store(corpus)
+    listed = {} if store.folder is not None else {entry.key: entry.size for entry in store.list("train")}
     for shard in snapshot.shards:
-        path = corpus / shard.path
-        if not path.is_file():
+        path = f"{store.url}/{shard.path}"
+        if store.folder is None:
+            size = listed.get(content_key(shard.path, shard.sha256), listed.get(shard.path))
+        else:
+            size = store.content_size(shard.path, shard.sha256)
+        if size is None:
             raise FileNotFoundError(f"{path}: shard of snapshot {snapshot.name} is missing; restore it or build again")
-        if path.stat().st_size != shard.bytes:
+        if size != shard.bytes:
             raise ValueError(
-                f"{path}: {path.stat().st_size} bytes where snapshot {snapshot.name} says {shard.bytes}; "
-                "restore it or build again"
+                f"{path}: {size} bytes where snapshot {snapshot.name} says {shard.bytes}; restore it or build again"
             )
-        if verify and file_sha256(path) != shard.sha256:
-            raise ValueError(f"{path}: content differs from snapshot {snapshot.name}; restore it or build again")
+        if verify:
+            found = open_fetched(store, shard.path, shard.sha256, shard.bytes, file_sha256)
+            if found != shard.sha256:
+                raise ValueError(f"{path}: content differs from snapshot {snapshot.name}; restore it or build again")
 
 
 def check_fingerprints(snapshot: Snapshot, model: Fingerprints) -> None:

@@ -32,8 +32,8 @@ class Command:
 
     model: Path
     """Hugging Face Janus folder to start from."""
-    data: Path
-    """Corpus folder with a published snapshot."""
+    data: str
+    """Corpus folder, or its address (s3://, gs://, az://), with a published snapshot."""
     out: Path
     """Run folder. If it holds a checkpoint of the same run, the run continues from there."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]

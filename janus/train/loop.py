@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -42,6 +41,7 @@ from janus.train.watch import Samples, held_out_loss
 from janus.train.weights import plain_copy, write_model
 from janus.train.world import World, describe_devices, join_world
 from schemas.manifest import Fingerprints, Snapshot, load_snapshot
+from storage.store import Place
 
 
 def train(recipe: Recipe, inputs: Inputs, console: Console, *, device: str = "auto") -> bool:
@@ -215,7 +215,7 @@ class Trainer:
                     if janus is not None:
                         self._samples.draw(janus, self._done)
 
-    def _snapshot(self, corpus: Path, name: str | None = None) -> Snapshot:
+    def _snapshot(self, corpus: Place, name: str | None = None) -> Snapshot:
         """A snapshot for this stage, the latest without a name."""
         snapshot = load_snapshot(corpus, name)
         note = check_stage(snapshot, self._recipe.data.corpus_stage or self._recipe.stage)
@@ -233,7 +233,7 @@ class Trainer:
         watch = self._recipe.watch
         if not watch.held_out:
             return None
-        corpus = Path(watch.held_out)
+        corpus = watch.held_out
         data = replace(self._recipe.data, caption_drop=0.0, short_caption=0.0, first_group="")
         try:
             snapshot = self._snapshot(corpus)
@@ -242,7 +242,7 @@ class Trainer:
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"--watch.held-out {corpus}: {error}") from None
 
-    def _load(self, corpus: Path, snapshot: Snapshot, data: DataConfig, *, steps: int, start_step: int = 0) -> Loader:
+    def _load(self, corpus: Place, snapshot: Snapshot, data: DataConfig, *, steps: int, start_step: int = 0) -> Loader:
         return Loader(
             corpus,
             snapshot,

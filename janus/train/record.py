@@ -28,6 +28,7 @@ from janus.train.world import World, device_name
 from schemas.digest import digest, file_sha256
 from schemas.files import write_file
 from schemas.manifest import load_snapshot
+from storage.store import Place, as_store
 
 FILE = "recipe.json"
 
@@ -38,8 +39,8 @@ class Inputs:
 
     model: Path
     """Hugging Face Janus folder."""
-    data: Path
-    """Corpus folder."""
+    data: Place
+    """Corpus: its folder or address."""
     out: Path
     """Run folder."""
     snapshot: str = ""
@@ -75,7 +76,7 @@ def find_start(inputs: Inputs) -> Start:
     other = "a run stays on the snapshot it began with; choose another --out for a new run"
     if inputs.snapshot not in ("", began):
         raise ValueError(f"{path} was trained on snapshot {began}, --snapshot is {inputs.snapshot}: {other}")
-    if not (inputs.data / "snapshots" / f"{began}.json").is_file():
+    if as_store(inputs.data).size(f"snapshots/{began}.json") is None:
         latest = load_snapshot(inputs.data).name
         raise FileNotFoundError(
             f"{path} was trained on snapshot {began}, which {inputs.data} lacks (its latest is {latest}): {other}"
@@ -129,10 +130,11 @@ def write_record(
     """Write `recipe.json`, or add one more start to it."""
     path = inputs.out / FILE
     starts = read_record(inputs.out)["starts"] if path.is_file() else []
+    data = as_store(inputs.data)
     record = {
         "recipe": asdict(recipe),
         "model": str(inputs.model.resolve()),
-        "data": str(inputs.data.resolve()),
+        "data": data.url if data.folder is None else str(data.folder.resolve()),
         "snapshot": snapshot,
         "digests": {"model": identity["model"], "order": identity["order"]},
         "starts": [*starts, {"step": step, **environment(world)}],

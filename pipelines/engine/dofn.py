@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
 from pipelines.engine.shard_run import Item, ShardStep, run_one
 from pipelines.lifeline import Lifeline
+from storage.store import Store
 
 
 class ShardDoFn(beam.DoFn):
     """Runs a step on shard descriptors. Emits nothing: the step writes its shard, `run_one` its result."""
 
-    def __init__(self, step: ShardStep[Any], run_folder: Path, lifeline: Lifeline) -> None:
+    def __init__(self, step: ShardStep[Any], run_folder: Store, lifeline: Lifeline) -> None:
         self._step = step
         self._run_folder = run_folder
         self._lifeline = lifeline

@@ -11,7 +11,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipelines.engine.failures import DiskFull, Failure, StepFailed, WorkerLost
@@ -22,6 +21,7 @@ from pipelines.engine.runners import create, local_processes, runner
 from pipelines.engine.shard_run import Item, ShardStep, Work
 from pipelines.lifeline import exit_with
 from schemas.spec import Operations
+from storage.store import Place, Store, below
 
 POLL_S = 0.25
 """Seconds between two looks at what the workers have reported."""
@@ -56,7 +56,7 @@ class _Watch:
         if self._on_progress is None:
             return
         found = self._journals
-        found.read()
+        found.read(now=False)
         progress = Progress(self._step, len(found.results), self._total, found.rows, found.failed)
         if progress != self._last:
             self._on_progress(progress)
@@ -120,7 +120,7 @@ def run_step(
     step: ShardStep[Work],
     items: Sequence[tuple[str, Work]],
     *,
-    scratch: Path,
+    scratch: Place,
     operations: Operations,
     light_rows: int | None = None,
     on_progress: OnProgress | None = None,
@@ -131,7 +131,7 @@ def run_step(
         name: of the step, for messages and progress.
         step: what to do; see ShardStep.
         items: shard descriptors with a name for messages.
-        scratch: folder for result files; every worker must see it.
+        scratch: for result files; every worker must see it.
         operations: engine and workers.
         light_rows: for a step that does little per row: how many rows there are. Worker processes take seconds to
             start, so the local engine starts none for a few rows.
@@ -168,17 +168,22 @@ def run_step(
 
 
 @contextlib.contextmanager
-def run_folder_in(scratch: Path, name: str) -> Iterator[Path]:
-    """A fresh folder for the result and progress files of one run, removed at its end."""
-    folder = scratch / f"{name}-{uuid.uuid4().hex}"
-    folder.mkdir(parents=True)
+def run_folder_in(scratch: Place, name: str) -> Iterator[Store]:
+    """A fresh place for the result and progress files of one run, emptied at its end."""
+    run = below(scratch, f"{name}-{uuid.uuid4().hex}")
+    if run.folder is not None:
+        run.folder.mkdir(parents=True)
     try:
-        yield folder
+        yield run
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if run.folder is not None:
+            shutil.rmtree(run.folder, ignore_errors=True)
+        else:
+            for entry in run.list():
+                run.delete(entry.key)
 
 
-def collect(name: str, elements: Sequence[Item[Any]], run_folder: Path) -> list[Any]:
+def collect(name: str, elements: Sequence[Item[Any]], run_folder: Place) -> list[Any]:
     """Read the results of `elements` in order. Raises as `run_step` does."""
     journals = Journals(run_folder)
     journals.read()

@@ -14,24 +14,40 @@ import json
 import os
 import socket
 import threading
-from pathlib import Path
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from schemas.digest import canonical_json
+from storage.store import Place, Store, as_store
+
+ASK_S = 2.0
+"""Seconds between two looks into an object store."""
 
 
-def append(run_folder: Path, entry: dict[str, Any]) -> None:
-    """Add a line to the journal of this thread. Nobody else writes to it, so lines are never mixed."""
+def append(place: Place, entry: dict[str, Any]) -> None:
+    """Add a line to the journal of this thread. Nobody else writes to it, so lines are never mixed.
+
+    Nothing can be added to what lies in an object store: each result is an object there, and what is only of passing
+    interest is left out.
+    """
+    run = as_store(place)
+    if run.folder is None:
+        if "value" in entry or "failure" in entry:
+            run.write(f"{uuid.uuid4().hex}.jsonl", canonical_json(entry) + b"\n")
+        return
     name = f"{os.getpid()}-{threading.get_ident()}-{socket.gethostname()}.jsonl"
-    with (run_folder / name).open("ab", buffering=0) as file:
+    with (run.folder / name).open("ab", buffering=0) as file:
         file.write(canonical_json(entry) + b"\n")
 
 
 class Journals:
     """All journals of a run, each byte read once."""
 
-    def __init__(self, run_folder: Path) -> None:
-        self._folder = run_folder
+    def __init__(self, run: Place) -> None:
+        self._run = as_store(run)
+        self._next = 0.0
         self._offsets: dict[str, int] = {}
         self._begun: dict[str, int] = {}
         self._rows_in_flight: dict[int, int] = {}
@@ -41,9 +57,17 @@ class Journals:
         self.results: dict[int, dict[str, Any]] = {}
         """Last lines of finished shards, by index. Where an engine did a shard twice, the first counts."""
 
-    def read(self) -> None:
-        """Take in what was appended since the last call; a line that is still being written waits for the next."""
-        for entry in os.scandir(self._folder):
+    def read(self, *, now: bool = True) -> None:
+        """Take in what was appended since the last call; a line that is still being written waits for the next.
+
+        Unless it is wanted `now`, an object store is not asked again at once.
+        """
+        if self._run.folder is None:
+            if now or time.monotonic() >= self._next:
+                self._read_objects(self._run)
+                self._next = time.monotonic() + ASK_S
+            return
+        for entry in os.scandir(self._run.folder):
             if entry.name.endswith(".jsonl"):
                 with open(entry.path, "rb") as file:
                     file.seek(self._offsets.get(entry.name, 0))
@@ -52,6 +76,13 @@ class Journals:
                 self._offsets[entry.name] = self._offsets.get(entry.name, 0) + len(whole)
                 for line in whole.splitlines():
                     self._take(entry.name, json.loads(line))
+
+    def _read_objects(self, run: Store) -> None:
+        new = sorted(entry.key for entry in run.list() if entry.key not in self._offsets)
+        with ThreadPoolExecutor(16) as threads:
+            for key, data in zip(new, threads.map(run.read, new), strict=True):
+                self._offsets[key] = len(data)
+                self._take(key, json.loads(data))
 
     def _take(self, journal: str, line: dict[str, Any]) -> None:
         if "begin" in line:

@@ -6,11 +6,11 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipelines.engine.failures import is_retryable
 from pipelines.engine.journal import append
+from storage.store import Store
 
 REPORT_S = 0.25
 """Seconds between reports of one shard's progress, at least."""
@@ -41,7 +41,7 @@ class Item(Generic[Work]):
 class Reporter:
     """Reports the rows done of one shard, a few times a second at most."""
 
-    def __init__(self, run_folder: Path, shard: int) -> None:
+    def __init__(self, run_folder: Store, shard: int) -> None:
         self._folder, self._shard = run_folder, shard
         self._next = 0.0
         self.rows = 0
@@ -55,7 +55,7 @@ class Reporter:
             self._next = time.monotonic() + REPORT_S
 
 
-def run_one(run: Callable[[Work, Callable[[int], None]], Any], item: Item[Work], run_folder: Path) -> None:
+def run_one(run: Callable[[Work, Callable[[int], None]], Any], item: Item[Work], run_folder: Store) -> None:
     """Call `run(work, advance)` for one item and leave its result or its failure in the journal."""
     append(run_folder, {"begin": item.index})
     reporter = Reporter(run_folder, item.index)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+import time
+from pathlib import PurePosixPath
 
-from pipelines.ledger import manifest_path, shard_files
-from pipelines.shardio import finished
+from pipelines.ledger import GRACE_S, manifest_path, shard_files
 from schemas.manifest import Snapshot, load_snapshot
+from storage.store import Place, as_store, plain_key
 
 
-def snapshot_names(corpus: Path) -> list[str]:
+def snapshot_names(corpus: Place) -> list[str]:
     """Names of all snapshots, by number."""
-    return [path.stem for path in finished(corpus / "snapshots", "*.json")]
+    keys = (PurePosixPath(entry.key) for entry in as_store(corpus).list("snapshots"))
+    return sorted(key.stem for key in keys if key.suffix == ".json")
 
 
-def newest(corpus: Path, count: int) -> list[Snapshot]:
+def newest(corpus: Place, count: int) -> list[Snapshot]:
     """The snapshot that LATEST names and those it grew from, newest first, at most `count`.
 
     Not the last by name: a build that was killed between its snapshot and LATEST leaves one with the number of the
@@ -22,22 +25,24 @@ def newest(corpus: Path, count: int) -> list[Snapshot]:
     """
     line = [load_snapshot(corpus)]
     while len(line) < count and (parent := line[-1].parent) is not None:
-        if not (corpus / "snapshots" / f"{parent}.json").is_file():
+        if as_store(corpus).size(f"snapshots/{parent}.json") is None:
             break
         line.append(load_snapshot(corpus, parent))
     return line
 
 
-def collect_garbage(corpus: Path, keep_last: int) -> list[str]:
+def collect_garbage(corpus: Place, keep_last: int) -> list[str]:
     """Delete what the newest `keep_last` snapshots do not need; returns the deleted paths, relative to the corpus.
 
     The newest is the one that LATEST names; those before it are its parents. A manifest goes before its shard, so that
-    an interruption leaves no manifest without its file. Raises ValueError for keep_last < 1, and ValueError or
+    an interruption leaves no manifest without its file. In an object store, what is younger than a day stays: another
+    build may have made it and not published yet. Raises ValueError for keep_last < 1, and ValueError or
     FileNotFoundError if a snapshot that stays cannot be read.
     """
     if keep_last < 1:
         raise ValueError(f"keep_last is {keep_last}: at least the newest snapshot stays")
-    keep = newest(corpus, keep_last)
+    store = as_store(corpus)
+    keep = newest(store, keep_last)
     needed: set[str] = set()
     for snapshot in keep:
         for entry in snapshot.shards:
@@ -45,10 +50,11 @@ def collect_garbage(corpus: Path, keep_last: int) -> list[str]:
                 needed |= {path, manifest_path(path)}
     deleted = []
     for name in sorted({*snapshot_names(corpus)} - {snapshot.name for snapshot in keep}):
-        (corpus / "snapshots" / f"{name}.json").unlink()
+        store.delete(f"snapshots/{name}.json")
         deleted.append(f"snapshots/{name}.json")
-    for path in shard_files(corpus):
-        if path not in needed:
-            (corpus / path).unlink()
-            deleted.append(path)
+    young = time.time() - GRACE_S if store.folder is None else math.inf
+    for file in shard_files(store):
+        if plain_key(file.key) not in needed and file.modified < young:
+            store.delete(file.key)
+            deleted.append(file.key)
     return deleted

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipelines import ledger
@@ -17,11 +16,9 @@ from pipelines.steps.health import Unhealthy, check_health
 from schemas.manifest import Fingerprints, ShardManifest, Snapshot, TrainSummary
 from schemas.sample import Task
 from schemas.spec import CorpusSpec, Operations, Source
+from storage.store import Place, Store, as_store, below
 
 E = TypeVar("E")
-
-SCRATCH = ".scratch"
-"""Folder in the corpus for result and progress files of running steps; swept at the start of a build."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +65,13 @@ class Build:
     """One build: the spec, where the corpus lies, how the work is done, and the snapshot it grows from."""
 
     spec: CorpusSpec
-    corpus: Path
+    corpus: Store
     operations: Operations
     fingerprints: Fingerprints
     """Of the model the corpus is made for."""
     parent: Snapshot | None = None
+    latest: str | None = None
+    """Version of LATEST when the parent was read; None if there was none."""
     on_progress: OnProgress | None = None
 
     @property
@@ -81,9 +80,9 @@ class Build:
         return self.parent.number + 1 if self.parent else 1
 
     @property
-    def scratch(self) -> Path:
-        """Folder for the files of running steps."""
-        return self.corpus / SCRATCH
+    def scratch(self) -> Store:
+        """For the files of running steps."""
+        return below(self.corpus, ledger.SCRATCH)
 
     def source(self, name: str) -> Source:
         """The source called `name`."""
@@ -159,7 +158,7 @@ class LayerWork(Generic[E]):
         check_health(counts, self.max_failed_share, remedy)
 
     def commit(
-        self, corpus: Path, written: Written | None, counts: Mapping[str, int], summary: TrainSummary | None = None
+        self, corpus: Place, written: Written | None, counts: Mapping[str, int], summary: TrainSummary | None = None
     ) -> None:
         """Commit the shard file that was written to `output`, with its rows by outcome or reason.
 
@@ -169,7 +168,7 @@ class LayerWork(Generic[E]):
         try:
             self.check(counts)
         except Unhealthy:
-            (corpus / self.output).unlink()
+            as_store(corpus).delete_content(self.output, written.sha256)
             raise
         ledger.commit(
             corpus,
@@ -200,27 +199,37 @@ def make_layer(
     Raises StepFailed with the list of shards that failed or do not pass the health gate, and ShardError if a shard that
     was reported done is absent.
     """
-    missing = [work for work in works if ledger.find(build.corpus, work.output) is None]
+    found = ledger.find_all(build.corpus, [work.output for work in works])
+    missing = [work for work, manifest in zip(works, found, strict=True) if manifest is None]
     if missing:
         rows = sum(work.shard.rows for work in missing)
         build.run(name, step(), [(work.shard.label, work) for work in missing], light_rows=rows if light else None)
-    shards = [work.shard.with_layers(committed(build, name, work)) for work in works]
+    shards = [
+        work.shard.with_layers(manifest) for work, manifest in zip(works, committed(build, name, works), strict=True)
+    ]
     if shards:
         judge_layer(build, name, shards, works[0].spec.layer)
     return shards
 
 
-def committed(build: Build, name: str, work: LayerWork[Any]) -> ShardManifest:
-    """The manifest of a shard that the step `name` has made. Raises ShardError if it is absent or does not add up."""
-    manifest = ledger.find(build.corpus, work.output)
-    if manifest is None:
-        raise ShardError(f"{work.output}: reported done by {name} but not there; is the disk shared by all workers?")
-    if sum(manifest.counts.values()) != work.shard.rows:
-        raise ShardError(
-            f"{work.output}: counts {dict(manifest.counts)} do not add up to {work.shard.rows} rows; "
-            "delete it and build again"
-        )
-    return manifest
+def committed(build: Build, name: str, works: Sequence[LayerWork[Any]]) -> list[ShardManifest]:
+    """The manifests of the shards that the step `name` has made.
+
+    Raises ShardError if one is absent or does not add up.
+    """
+    found = []
+    for work, manifest in zip(works, ledger.find_all(build.corpus, [work.output for work in works]), strict=True):
+        if manifest is None:
+            raise ShardError(
+                f"{work.output}: reported done by {name} but not there; is the disk shared by all workers?"
+            )
+        if sum(manifest.counts.values()) != work.shard.rows:
+            raise ShardError(
+                f"{work.output}: counts {dict(manifest.counts)} do not add up to {work.shard.rows} rows; "
+                "delete it and build again"
+            )
+        found.append(manifest)
+    return found
 
 
 def judge_layer(build: Build, name: str, shards: Sequence[Shard], layer: str) -> None:

@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from pipelines.steps.judge import fields_of, judge, loaded, standing
 from pipelines.steps.signal_table import signal_table
 from schemas.layers import DECISION, signal_layer
 from schemas.reasons import Drop, Outcome
-from storage.local import LocalStore
+from storage.store import Store
 
 VERSION = 2
 
@@ -58,7 +57,7 @@ class Rules:
 class DecideStep:
     """Makes one decision shard from the signals of one shard."""
 
-    corpus: Path
+    corpus: Store
 
     def setup(self) -> None:
         """Nothing to load."""
@@ -68,7 +67,7 @@ class DecideStep:
         rules = work.extra
         signals = signal_table(self.corpus, work.shard.paths, fields_of(rules.filters))
         table = decisions(signals, judge(signals, rules.filters, rules.gates), rules.duplicates.read())
-        written = write_table(self.corpus / work.output, DECISION, table)
+        written = write_table(self.corpus, work.output, DECISION, table)
         work.commit(self.corpus, written, count_decisions(table))
         advance(table.num_rows)
 
@@ -77,7 +76,7 @@ class DecideStep:
 class GateStep:
     """Has the filters that compare the rows of a source do so."""
 
-    corpus: Path
+    corpus: Store
 
     def setup(self) -> None:
         """Nothing to load."""
@@ -153,7 +152,7 @@ def _gates(build: Build, shards: Sequence[Shard]) -> dict[tuple[str, int], Gates
 
 
 def _duplicates(
-    build: Build, shards: Sequence[Shard], gates: Mapping[tuple[str, int], Gates], scratch: Path
+    build: Build, shards: Sequence[Shard], gates: Mapping[tuple[str, int], Gates], scratch: Store
 ) -> dict[int, DuplicatesOf]:
     """Duplicates by the shard's place in `shards`, in files in `scratch`; none where nothing is compared."""
     dedup = build.spec.dedup
@@ -173,7 +172,7 @@ def _duplicates(
             for index, shard in enumerate(shards)
             if shard.task == task
         ]
-        tasks.append(compare(task, works, [shards[work.index].rows for work in works], dedup, LocalStore(scratch)))
+        tasks.append(compare(task, works, [shards[work.index].rows for work in works], dedup, scratch))
     if (rows := sum(shard.rows for shard in shards)) < LIGHT_ROWS:
         (digests,) = build.run("dedup", AllPassesStep(build.corpus), [("all shards", tasks)], light_rows=rows)
     else:

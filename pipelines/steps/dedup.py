@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from pipelines.steps.signal_table import signal_table
 from schemas.digest import digest
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Task
+from storage.store import Store
 
 CANDIDATE = np.dtype(
     [
@@ -80,7 +80,7 @@ FIELDS = ("image.num_images", "image.width", "image.height", "image.sha256", "ph
 """Signals that rows are compared by."""
 
 
-def candidates(corpus: Path, work: DedupWork) -> np.ndarray:
+def candidates(corpus: Store, work: DedupWork) -> np.ndarray:
     """Rows of a shard that pass its filters: CANDIDATE[N].
 
     Only rows that are compared by exactly one picture, and have a perceptual hash, take part in the near comparison.

@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,7 @@ class PassWork:
     """Of the group."""
 
 
-Pass = Callable[[Path, PassWork], Any]
+Pass = Callable[[Store, PassWork], Any]
 
 
 def compare(task: str, works: Sequence[DedupWork], rows: Sequence[int], dedup: Dedup, store: Store) -> list[PassWork]:
@@ -119,7 +118,7 @@ def compare(task: str, works: Sequence[DedupWork], rows: Sequence[int], dedup: D
     return [PassWork(comparison, index, tuple(group)) for index, group in enumerate(groups)]
 
 
-def gather(corpus: Path, work: PassWork) -> None:
+def gather(corpus: Store, work: PassWork) -> None:
     """The candidates of a group of shards, by part."""
     c = work.comparison
     found = np.concatenate([candidates(corpus, shard) for shard in work.shards])
@@ -135,7 +134,7 @@ def send(c: Comparison, group: int, found: np.ndarray) -> None:
     c.exchange("candidates", CANDIDATE).write(group, found, part, c.parts)
 
 
-def best(corpus: Path, work: PassWork) -> None:
+def best(corpus: Store, work: PassWork) -> None:
     """The preferred row of every hash of a part, and the hashes by the places where they meet others."""
     c, radius = work.comparison, work.comparison.dedup.near_radius
     assert radius is not None
@@ -147,7 +146,7 @@ def best(corpus: Path, work: PassWork) -> None:
     c.exchange("hashes", HASH).write(work.index, np.tile(rows["phash"], radius + 1).view(HASH), place, c.places)
 
 
-def near(corpus: Path, work: PassWork) -> None:
+def near(corpus: Store, work: PassWork) -> None:
     """Pairs within the radius among the hashes of a place."""
     c, radius = work.comparison, work.comparison.dedup.near_radius
     assert radius is not None
@@ -156,7 +155,7 @@ def near(corpus: Path, work: PassWork) -> None:
     c.exchange("edges", EDGE).write(work.index, edges, np.zeros(len(edges), np.int64), 1)
 
 
-def resolve(corpus: Path, work: PassWork) -> None:
+def resolve(corpus: Store, work: PassWork) -> None:
     """Hashes that lose to others, by part."""
     c = work.comparison
     edges = c.exchange("edges", EDGE).read(0, c.places)
@@ -176,7 +175,7 @@ def resolve(corpus: Path, work: PassWork) -> None:
     c.exchange("lost", LOST).write(0, lost, c.part_of(lost["phash"]), c.parts)
 
 
-def verdicts(corpus: Path, work: PassWork) -> None:
+def verdicts(corpus: Store, work: PassWork) -> None:
     """Which rows of a part are duplicates, and of which row, by group of shards."""
     c = work.comparison
     rows = c.exchange("candidates", CANDIDATE).read(work.index, c.groups)
@@ -220,7 +219,7 @@ def _near(rows: np.ndarray, lost: np.ndarray, exact: bool) -> np.ndarray:
     return found
 
 
-def collect(corpus: Path, work: PassWork) -> list[str]:
+def collect(corpus: Store, work: PassWork) -> list[str]:
     """The duplicates of a group of shards, by shard. Returns a digest for each shard."""
     c = work.comparison
     found = c.exchange("verdicts", VERDICT).read(work.index, c.parts)
@@ -261,7 +260,7 @@ class DuplicatesOf:
 class PassStep:
     """Runs a pass on its elements."""
 
-    corpus: Path
+    corpus: Store
     do: Pass
 
     def setup(self) -> None:
@@ -276,7 +275,7 @@ class PassStep:
 class AllPassesStep:
     """Runs all passes over all tasks, one element after the other; for few rows."""
 
-    corpus: Path
+    corpus: Store
 
     def setup(self) -> None:
         """Nothing to load."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from schemas.manifest import ShardManifest
 from schemas.reasons import Outcome
 from schemas.sample import ImageRef
 from schemas.spec import Limits, Operations, Source
+from storage.store import Store
 
 VERSION = 2
 
@@ -39,7 +41,7 @@ Image = dict[str, Any]
 class DownloadStep:
     """Makes one raw shard from one rows shard."""
 
-    corpus: Path
+    corpus: Store
     sources: Mapping[str, Source]
     limits: Limits
     operations: Operations
@@ -50,15 +52,15 @@ class DownloadStep:
     def run(self, work: LayerWork[str | None], advance: Callable[[int], None]) -> None:
         """Fetch, check and commit one shard; `work.extra` is the path of an earlier attempt to improve on, or None."""
         counts: Counter[str] = Counter()
-        output = self.corpus / work.output
         fetcher = make_fetcher(self.limits, self.operations)
-        with contextlib.closing(fetcher), ShardWriter(output, RAW) as writer:
+        with contextlib.closing(fetcher), ShardWriter(self.corpus, work.output, RAW) as writer:
             for row in self._rows(work, fetcher):
                 writer.write(row)
                 counts[row["outcome"]] += 1
                 advance(1)
         if work.extra and transient(counts) == transient(ledger.load_manifest(self.corpus, work.extra).counts):
-            output.unlink()
+            assert writer.written is not None
+            self.corpus.delete_content(work.output, writer.written.sha256)
             return
         work.commit(self.corpus, writer.written, counts)
 
@@ -80,8 +82,7 @@ class DownloadStep:
         source = self.sources[work.shard.source]
         root = root_of(source) if any(ref.path is not None for ref in wanted) else Path(source.path)
         refs, fetched = iter(wanted), fetcher.fetch_many([ref.url for ref in wanted if ref.url is not None])
-        folder = (self.corpus / work.output).parent
-        with contextlib.closing(LocalImages(wanted, root, folder, self.limits.max_bytes)) as local:
+        with contextlib.closing(LocalImages(wanted, root, self._room(work), self.limits.max_bytes)) as local:
             rows = (row for batch in reader.batches() for row in batch.to_pylist())
             for row, old, kept in zip(rows, earlier, keep, strict=True):
                 if kept and old is not None:
@@ -97,6 +98,12 @@ class DownloadStep:
                         "outcome": failed[0] if failed else Outcome.OK.value,
                         "images": images,
                     }
+
+    def _room(self, work: LayerWork[str | None]) -> Path:
+        """An existing folder for temporary files: on the corpus's disk, if it lies on one."""
+        if self.corpus.folder is None:
+            return Path(tempfile.gettempdir())
+        return (self.corpus.folder / work.output).parent
 
     def _load(self, ref: ImageRef, fetched: Iterator[Fetched], local: LocalImages) -> Image:
         """The entry for one image; `fetched` has the answer to its address next, if it has one."""

@@ -10,7 +10,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from janus.images import ImageProblem
@@ -21,6 +20,7 @@ from pipelines.steps.context import Build, LayerWork, Shard, committed, judge_la
 from pipelines.steps.device import Device, pick_device
 from pipelines.steps.prefetch import chunks, ordered_map
 from schemas.layers import signal_layer
+from storage.store import Store
 
 OUTCOME = "image"
 """The signal that says whether a row's images decode: what is counted are outcomes."""
@@ -56,7 +56,7 @@ class Prepared:
 class MeasureStep:
     """Makes the missing signals of one raw shard."""
 
-    corpus: Path
+    corpus: Store
     max_pixels: int
     wanted_device: str
     models: dict[str, Model] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class MeasureStep:
         counts = {signal.name: Counter[str]() for signal in signals}
         with contextlib.ExitStack() as stack:
             writers = {
-                output.extra.name: stack.enter_context(ShardWriter(self.corpus / output.output, output.extra.schema))
+                output.extra.name: stack.enter_context(ShardWriter(self.corpus, output.output, output.extra.schema))
                 for output in work.missing
             }
             prepared = ordered_map(
@@ -185,8 +185,7 @@ def measure(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     if todo:
         build.run("measure", MeasureStep(build.corpus, build.spec.limits.max_pixels, build.operations.device), todo)
     measured = [
-        shard.with_layers(*(committed(build, "measure", work) for work in outputs))
-        for shard, outputs in zip(shards, works, strict=True)
+        shard.with_layers(*committed(build, "measure", outputs)) for shard, outputs in zip(shards, works, strict=True)
     ]
     judge_layer(build, "measure", measured, signal_layer(OUTCOME))
     return measured
@@ -203,7 +202,8 @@ def _works(build: Build, shard: Shard) -> list[LayerWork[Signal]]:
 
 def _pass(build: Build, shard: Shard, works: Sequence[LayerWork[Signal]]) -> MeasureWork:
     """What of it there is not yet."""
-    missing = [work for work in works if ledger.find(build.corpus, work.output) is None]
+    found = ledger.find_all(build.corpus, [work.output for work in works])
+    missing = [work for work, manifest in zip(works, found, strict=True) if manifest is None]
     read = {name for work in missing for name in work.extra.reads} - {work.extra.name for work in missing}
     return MeasureWork(
         shard, tuple(missing), {work.extra.name: work.output for work in works if work.extra.name in read}

@@ -10,7 +10,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from schemas.layers import ROWS
 from schemas.manifest import ShardManifest
 from schemas.sample import Sample
 from schemas.spec import Source
+from storage.store import Store
 
 VERSION = 1
 SHARD_DIGITS = 16
@@ -69,7 +69,7 @@ class PlannedShard:
         """Of the shard file, relative to the corpus folder."""
         return ledger.shard_path("rows", self.source.name, self.name, self.spec.key(self.inputs))
 
-    def commit(self, corpus: Path) -> None:
+    def commit(self, corpus: Store) -> None:
         """Write and commit the shard, unless it is there and whole: its name says so, its hash has to agree."""
         with contextlib.suppress(ShardError):
             ledger.open_input(corpus, self.path)
@@ -81,7 +81,7 @@ class PlannedShard:
             task=self.source.task,
             shard=self.name,
             inputs=self.inputs,
-            written=write_table(corpus / self.path, ROWS, pa.Table.from_pylist(self.rows, schema=ROWS)),
+            written=write_table(corpus, self.path, ROWS, pa.Table.from_pylist(self.rows, schema=ROWS)),
             counts={"rows": len(self.rows)},
         )
 
@@ -105,7 +105,7 @@ def planned_shard(source: Source, shard_rows: int, samples: Iterable[Sample], ta
 class PlanStep:
     """Reads one source and commits its new rows shards; returns the paths of all it has."""
 
-    corpus: Path
+    corpus: Store
     shard_rows: int
 
     def setup(self) -> None:

@@ -12,9 +12,12 @@ from pipelines.ledger import manifest_path
 from pipelines.steps.context import Build, Shard
 from pipelines.steps.summary import sum_up
 from schemas.digest import canonical_json, digest
-from schemas.files import write_file
-from schemas.manifest import Snapshot, SnapshotShard, TrainSummary
+from schemas.manifest import LATEST, Snapshot, SnapshotShard, TrainSummary, latest_name
 from schemas.reasons import Drop
+
+
+class Superseded(ValueError):
+    """Another build published a snapshot since this one began: plan again from there."""
 
 
 class FunnelError(ValueError):
@@ -109,6 +112,10 @@ def publish(build: Build, shards: Sequence[Shard]) -> Snapshot:
     parent = build.parent
     if parent and snapshot.model_copy(update={"number": parent.number, "parent": parent.parent}) == parent:
         return parent
-    write_file(build.corpus / "snapshots" / f"{snapshot.name}.json", canonical_json(snapshot))
-    write_file(build.corpus / "LATEST", f"{snapshot.name}\n")
+    store, key, data = build.corpus, f"snapshots/{snapshot.name}.json", canonical_json(snapshot)
+    if not store.put_if_absent(key, data) and store.read(key) != data:
+        store.write(key, data)  # damaged: its name says what belongs there
+    swapped = store.compare_and_swap(LATEST, f"{snapshot.name}\n".encode(), build.latest)
+    if not swapped and (latest := latest_name(store)) != snapshot.name:
+        raise Superseded(f"{store.url}: {latest} was published meanwhile; build again to bring it up to date")
     return snapshot

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -11,9 +10,10 @@ from pipelines import ledger
 from pipelines.shardio import ShardError
 from pipelines.signals import field_type
 from schemas.layers import SIGNALS
+from storage.store import Store
 
 
-def signal_table(corpus: Path, paths: Mapping[str, str], fields: Iterable[str]) -> pa.Table:
+def signal_table(corpus: Store, paths: Mapping[str, str], fields: Iterable[str]) -> pa.Table:
     """Columns `uid`, `image.outcome` and the signal fields asked for, of every row of a shard.
 
     Args:

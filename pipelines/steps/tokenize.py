@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from schemas.manifest import Fingerprints, ShardManifest
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Message, Task, Template
 from schemas.spec import Limits, Source, Tokenize
+from storage.store import Store
 
 VERSION = 3
 JPEG_QUALITY = 95
@@ -57,7 +57,7 @@ class TokenizeWork:
 class Earlier:
     """Rows of earlier train shards, by uid. Reads nothing but the uids until a row is asked for."""
 
-    def __init__(self, corpus: Path, paths: Sequence[str]) -> None:
+    def __init__(self, corpus: Store, paths: Sequence[str]) -> None:
         self._places: dict[bytes, tuple[pa.Table, int]] = {}
         for path in paths:
             table = ledger.open_input(corpus, path)[1].table()
@@ -76,7 +76,7 @@ class Earlier:
 class TokenizeStep:
     """Makes one train shard from a raw shard and its decisions; `work.extra` is a TokenizeWork."""
 
-    corpus: Path
+    corpus: Store
     model: str
     limits: Limits
     settings: Tokenize
@@ -119,7 +119,7 @@ class TokenizeStep:
         )
         uids: list[bytes] = []
         lengths: list[int] = []
-        with ShardWriter(self.corpus / work.output, TRAIN) as writer:
+        with ShardWriter(self.corpus, work.output, TRAIN) as writer:
             for item in self._with_codes(prepared):
                 counts[item.reason.value] += 1
                 if item.row is not None:

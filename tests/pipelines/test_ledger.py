@@ -20,7 +20,7 @@ INPUTS = {"signals": "1" * 64}
 def commit(corpus: Path, spec: ledger.StepSpec = SPEC) -> ShardManifest:
     path = ledger.shard_path("decision", "photos", "f" * 16, spec.key(INPUTS))
     row = {"uid": bytes(16), "outcome": "ok", "reason": None, "duplicate_of": None}
-    written = write_table(corpus / path, DECISION, pa.Table.from_pylist([row], schema=DECISION))
+    written = write_table(corpus, path, DECISION, pa.Table.from_pylist([row], schema=DECISION))
     return ledger.commit(
         corpus, spec, source="photos", task="text", shard="f" * 16, inputs=INPUTS, written=written,
         counts={"kept": 1, "too_small": 0},

@@ -36,7 +36,7 @@ def manifest_of(path: Path, rows: int) -> ShardManifest:
 @pytest.fixture
 def shard(tmp_path: Path) -> tuple[Path, ShardManifest]:
     path = tmp_path / "train/s/shard.arrow"
-    with ShardWriter(path, TRAIN) as writer:
+    with ShardWriter(path.parent, path.name, TRAIN) as writer:
         for number in range(200):
             writer.write(row(number))
     return path, manifest_of(path, 200)
@@ -51,7 +51,7 @@ def test_what_was_written_is_read_back(shard: tuple[Path, ShardManifest], tmp_pa
 
 def test_writer_reports_the_file_it_made(tmp_path: Path) -> None:
     path = tmp_path / "x.arrow"
-    with ShardWriter(path, TRAIN) as writer:
+    with ShardWriter(path.parent, path.name, TRAIN) as writer:
         writer.write(row(3))
     assert writer.written is not None
     assert (writer.written.rows, writer.written.bytes) == (1, path.stat().st_size)
@@ -61,18 +61,18 @@ def test_writer_reports_the_file_it_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [0, 1, BATCH_ROWS["train"]])
 def test_bytes_depend_on_the_rows_alone(tmp_path: Path, rows: int) -> None:
     one, other = tmp_path / "one.arrow", tmp_path / "other.arrow"
-    with ShardWriter(one, TRAIN) as writer:
+    with ShardWriter(one.parent, one.name, TRAIN) as writer:
         for number in range(rows):
             writer.write(row(number))
     pieces = [pa.Table.from_pylist([row(n)], schema=TRAIN) for n in range(rows)]
-    write_table(other, TRAIN, pa.concat_tables([TRAIN.empty_table(), *pieces]))
+    write_table(other.parent, other.name, TRAIN, pa.concat_tables([TRAIN.empty_table(), *pieces]))
     assert one.read_bytes() == other.read_bytes()
 
 
 def test_large_images_make_small_batches(tmp_path: Path) -> None:
     image = {"outcome": "ok", "sha256": None, "url": None, "final_url": None, "http_status": None}
     large = dict.fromkeys(RAW.names) | {"uid": bytes(16), "key": "k", "messages": [], "outcome": "ok"}
-    with ShardWriter(tmp_path / "raw.arrow", RAW) as writer:
+    with ShardWriter(tmp_path, "raw.arrow", RAW) as writer:
         for size in [10 << 20] * 10 + [1] * 70 + [100 << 20, 1]:
             writer.write(large | {"images": [image | {"bytes": bytes(size)}]})
     with pa.ipc.open_file(tmp_path / "raw.arrow") as file:
@@ -95,7 +95,7 @@ def fill_and_fail(writer: ShardWriter) -> None:
 
 def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.arrow"
-    with pytest.raises(KeyError), ShardWriter(path, TRAIN) as writer:
+    with pytest.raises(KeyError), ShardWriter(path.parent, path.name, TRAIN) as writer:
         fill_and_fail(writer)
     assert list(tmp_path.iterdir()) == []
 
@@ -129,6 +129,6 @@ def test_damage_is_one_line_with_the_file_and_the_remedy(
 
 def test_another_layer_or_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "train/s/shard.arrow"
-    write_table(path, DECISION, DECISION.empty_table())
+    write_table(path.parent, path.name, DECISION, DECISION.empty_table())
     with pytest.raises(ShardError, match="expected layer train version 1, found decision version 1"):
         open_shard(tmp_path, "train/s/shard.arrow", manifest_of(path, 0))
