@@ -128,11 +128,10 @@ def process(row: dict[str, Any], model: str) -> dict[str, Any]:
     import hashlib
 
     import simplejpeg
-    from pipelines.steps.phash import phash
+    from pipelines.signals.phash import phash
 
     from janus.images import inspect, load_rgb
     from janus.model.templates import encode_sample
-    from pipelines.steps.measure import text_signals
     from schemas.sample import Message
 
     processor = _processor(model)
@@ -149,7 +148,8 @@ def process(row: dict[str, Any], model: str) -> dict[str, Any]:
         "phash": str(phash(image)),
         "width": facts.width,
         "height": facts.height,
-        **text_signals([row["caption"]]),
+        "chars": len(row["caption"]),
+        "words": len(row["caption"].split()),
     }
 
 
@@ -226,7 +226,8 @@ def stages(files: list[Path], model: Path, rounds: int) -> None:
 
     from janus.images import inspect
     from janus.model.pixels import understanding_pixels
-    from pipelines.steps.measure import measure_row
+    from pipelines.selection import ALWAYS
+    from pipelines.signals import Row, Signal, load_signal
     from pipelines.steps.tokenize import TokenizeStep
     from schemas.spec import Limits, Tokenize
 
@@ -244,6 +245,12 @@ def stages(files: list[Path], model: Path, rounds: int) -> None:
         for number, image in enumerate(data)
     ]
 
+    signals: list[Signal] = [load_signal(name) for name in ALWAYS]
+
+    def measure(row: dict[str, Any]) -> list[Any]:
+        seen = Row("understanding", row["uid"], row["outcome"], row["messages"], row["images"], limits.max_pixels)
+        return [signal.measure(seen) for signal in signals]
+
     def opened(image: bytes) -> Image.Image:
         return Image.open(io.BytesIO(image)).convert("RGB")
 
@@ -255,7 +262,7 @@ def stages(files: list[Path], model: Path, rounds: int) -> None:
             lambda image: (inspect(image), hashlib.sha256(image).digest()),
             data,
         ),
-        "measure: reduced decode, hash, language": (lambda row: measure_row(row, limits), rows),
+        "measure: decode, hash, lengths": (measure, rows),
         "tokenize: decode, resize, JPEG, token ids": (lambda row: step._prepare(row, "understanding", "plain"), rows),
     }
     cost = {name: statistics.median(_milliseconds(*part) for _ in range(rounds)) for name, part in parts.items()}

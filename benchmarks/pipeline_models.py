@@ -5,8 +5,8 @@
 Random weights of the real shapes: the VQ-16 tokenizer of Janus at 384 px, and open_clip's ViT-L-14. Pixels are in host
 memory already (decoding is `benchmarks.pipeline`'s part); copying them to the device is counted. Each line names its
 precision: `fp32` is the default of the steps, because the nearest of 16,384 codes flips with fewer bits; `bf16` is what
-`tokenize.vq_precision` and `models.scorer.precision` can ask for, with the share of the results that it keeps. The
-ceiling is the dense peak on the vendor's data sheet over the FLOPs (2 per multiply-add). Results, with hardware and
+`tokenize.vq_precision` and `signals.caption_score.precision` can ask for, with the share of the results that it keeps.
+The ceiling is the dense peak on the vendor's data sheet over the FLOPs (2 per multiply-add). Results, with hardware and
 date: benchmarks/pipeline.md.
 """
 
@@ -93,7 +93,7 @@ def codes(preset: str) -> tuple[Run, int]:
 
 
 def scores(architecture: str) -> tuple[Run, int]:
-    """Image and text towers as `pipelines.steps.scorer` calls them, and the image side."""
+    """Image and text towers as `pipelines.signals.caption_score` calls them, and the image side."""
     import open_clip
 
     device = _device()

@@ -79,9 +79,8 @@ def load_manifest(corpus: Path, path: str) -> ShardManifest:
     """
     file = corpus / manifest_path(path)
     try:
-        data = file.read_bytes()
-        manifest = ShardManifest.model_validate_json(data)
-        check_format(data, manifest_path(path))
+        manifest = ShardManifest.model_validate_json(file.read_bytes())
+        check_format(manifest.format, manifest_path(path))
     except FileNotFoundError:
         raise ShardError(f"{manifest_path(path)}: missing; build again to make this shard") from None
     except pydantic.ValidationError:

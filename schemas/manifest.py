@@ -133,15 +133,13 @@ class Snapshot(_Model):
         return sum(shard.rows for shard in self.shards if task in (None, shard.task))
 
 
-def check_format(data: bytes, where: str) -> None:
-    """Raise ValueError with one line if `data` is the JSON of a manifest or snapshot of another format."""
-    with contextlib.suppress(pydantic.ValidationError):
-        found = _Format.model_validate_json(data).format
-        if found != FORMAT:
-            raise ValueError(
-                f"{where}: corpus format {found}, and this version reads {FORMAT}: build the corpus again into a new "
-                "folder (CHANGELOG.md, SHARD FORMAT)"
-            )
+def check_format(found: int, where: str) -> None:
+    """Raise ValueError with one line if `found`, the format of a manifest or snapshot, is not that of this version."""
+    if found != FORMAT:
+        raise ValueError(
+            f"{where}: corpus format {found}, and this version reads {FORMAT}: build the corpus again into a new "
+            "folder (CHANGELOG.md, SHARD FORMAT)"
+        )
 
 
 class _Format(pydantic.BaseModel):
@@ -165,11 +163,13 @@ def load_snapshot(corpus: str | os.PathLike[str], name: str | None = None) -> Sn
     if Path(name).name != name or not path.is_file():
         raise FileNotFoundError(f"{path}: no such snapshot")
     data = path.read_bytes()
-    check_format(data, str(path))
     try:
         snapshot = Snapshot.model_validate_json(data)
     except pydantic.ValidationError as error:
+        with contextlib.suppress(pydantic.ValidationError):
+            check_format(_Format.model_validate_json(data).format, str(path))
         raise ValueError(f"{path}: not a snapshot of format {FORMAT}: {error.errors()[0]['msg']}") from None
+    check_format(snapshot.format, str(path))
     if snapshot.name != name:
         raise ValueError(f"{path}: content has digest {snapshot.name}: the file was changed after publication")
     return snapshot

@@ -22,7 +22,7 @@ OUTSIDE = {
 """File of the checkout to page of the site. The tables of benchmarks/*.md keep their names."""
 REFERENCE = {
     "schemas": ["spec", "sample", "manifest", "layers", "reasons", "plugins"],
-    "pipelines": ["build", "verify"],
+    "pipelines": ["build", "verify", "signals", "filters"],
     "janus.model": ["network", "processor", "templates", "presets", "checkpoints.model_folder"],
     "janus.data": ["loader", "order", "pack", "mixture"],
     "janus.train": ["recipe", "presets", "loop"],

@@ -13,7 +13,7 @@ comparison is true of.
 
 A filter that compares the rows of a source with each other has a `gate(groups, options)` as well. It is given, shard
 by shard, the rows of one source and first snapshot whose images loaded, and which of them the other filters leave
-(bool[N]). What it returns is handed to `drops(table, options, gate)`: a JSON value, which becomes part of the decisions' keys.
+(bool[N]). What it returns is handed to `drops(table, options, gate)`: a JSON value, part of the decisions' keys.
 
 To add a filter, add a file. Other packages name theirs as entry points of the group `janus_forge.filters`
 (schemas/plugins.py). A decision depends on the filters and options that a spec sets, not on those that exist.

@@ -5,16 +5,15 @@ A signal is a module with
 - `VERSION`: raised when the same row comes to give other values, or an option another default;
 - `FIELDS`: its columns, name to Arrow type. Filters call a field `<signal>.<field>`;
 - `NEEDS`: what it takes of a row (see `Need`). A row that lacks any of it is not measured: all its fields are null;
-- `READS`: other signals whose values it takes (`row.signals`), if any. Such a signal gets no images: they are gone by
-  then;
+- `READS`: other signals whose values it takes (`row.signals`), if any. It gets no images then: they are gone;
 - `Options`: its options in the spec's `[signals.<name>]`, if any: a subclass of `schemas.plugins.Options`;
-- `fingerprint(options)`, if values depend on more than the options say, a model file for instance: name to digest. Under
-  the name of an option it stands in that one's place, so that a path never enters a key. Raises ValueError or
+- `fingerprint(options)`, if values depend on more than the options say, a model file for instance: name to digest. One
+  under the name of an option stands in that option's place, so that a path never enters a key. Raises ValueError or
   FileNotFoundError with one line where an option names what does not exist;
 
 and with one of
 
-- `measure(row)`, or `measure(row, options)` with Options of its own: the values of one row, a mapping of FIELDS. For what is cheap;
+- `measure(row)` (with Options of its own: `measure(row, options)`): the values of one row by FIELDS. For what is cheap;
 - `Model`, for what is computed in batches: see `Model` here. Made as `Model(options, device)` once per worker.
 
 What a signal gives of a row depends on nothing but the row, its options and its models, never on what else is measured
@@ -31,6 +30,7 @@ from types import ModuleType
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
+from PIL import Image
 
 from janus.images import ImageFacts, ImageProblem, inspect, load_reduced
 from pipelines.steps.device import Device
@@ -83,7 +83,7 @@ class Row:
     """Of an image, from its header; more is refused undecoded."""
     signals: Mapping[str, Values] = field(default_factory=dict)
     """Values of the signals that the one at work reads."""
-    _decoded: Any = field(default=None, init=False, repr=False)
+    _decoded: Image.Image | ImageProblem | None = field(default=None, init=False, repr=False)
 
     @cached_property
     def text(self) -> str:
@@ -100,7 +100,7 @@ class Row:
         """What the header of the first image says. Raises ImageProblem."""
         return inspect(self.images[0]["bytes"], max_pixels=self.max_pixels)
 
-    def picture(self, at_least: int, mode: Literal["RGB", "L"] = "RGB") -> Any:
+    def picture(self, at_least: int, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
         """The first image, upright, as a PIL image, averaged down by a whole factor that leaves no side shorter than
         `at_least` pixels (a smaller picture comes as it is; none is larger than SIDE asks for). Raises ImageProblem.
         """
@@ -108,20 +108,19 @@ class Row:
         factor = max(1, min(picture.size) // at_least)
         return (picture if factor == 1 else picture.reduce(factor)).convert(mode)
 
-    def decode(self, index: int) -> Any:
+    def decode(self, index: int) -> Image.Image:
         """Image number `index`, upright and RGB, as a PIL image. Only the first is kept. Raises ImageProblem."""
-        if index or self._decoded is None:
+        found = None if index else self._decoded
+        if found is None:
             try:
-                picture: Any = load_reduced(self.images[index]["bytes"], max_pixels=self.max_pixels, at_least=SIDE)
+                found = load_reduced(self.images[index]["bytes"], max_pixels=self.max_pixels, at_least=SIDE)
             except ImageProblem as problem:
-                picture = problem
+                found = problem
             if index == 0:
-                self._decoded = picture
-        else:
-            picture = self._decoded
-        if isinstance(picture, ImageProblem):
-            raise picture
-        return picture
+                self._decoded = found
+        if isinstance(found, ImageProblem):
+            raise found
+        return found
 
     def has(self, need: Need) -> bool:
         """Whether the row has what a signal needs, so far as can be told without decoding."""

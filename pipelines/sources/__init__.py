@@ -5,7 +5,7 @@ A source is read lazily and always in the same order. It says what there is, and
 - Structural damage (broken JSON, a missing column, a wrong type) raises SourceError: it means the description or the
   copy is wrong, and guessing would lose rows.
 - What can be wrong with a single row becomes a row with a named fate: a file that is not there is `missing_file`, an
-  empty address is `bad_url`, a missing caption is an empty caption (the filter `caption_length.min_chars = 1` drops it).
+  empty address is `bad_url`, a missing caption is an empty caption (which `caption_length.min_chars = 1` drops).
 
 To add a format, add a file: its name is the `format` of a corpus spec. Other packages name theirs as entry points of
 the group `janus_forge.sources` (schemas/plugins.py).

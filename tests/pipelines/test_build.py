@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+import pipelines.steps.plan
 from pipelines import ledger
 from pipelines.build import STEPS, build, finish, opened
 from pipelines.engine import Progress
 from pipelines.selection import ALWAYS
 from pipelines.steps.collect_garbage import collect_garbage
+from pipelines.verify import verify
 from schemas.digest import canonical_json
-from schemas.layers import LAYERS
+from schemas.layers import LAYERS, ROWS
 from schemas.manifest import Snapshot, load_snapshot
 from schemas.reasons import Drop, Outcome
 from schemas.sample import TASKS
@@ -369,8 +371,6 @@ def test_refresh_of_five_percent_of_20000_rows(model: Path, tmp_path: Path) -> N
 
 
 def test_keep_last_deletes_what_no_kept_snapshot_needs(model: Path, tmp_path: Path) -> None:
-    from pipelines.verify import verify
-
     photos = image_folder(tmp_path / "photos", list(range(20)))
     corpus = tmp_path / "c"
 
@@ -411,7 +411,6 @@ def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp
     from janus.data.config import DataConfig, TokenIds
     from janus.data.loader import Loader
     from janus.model.checkpoints.model_folder import load_processor
-    from pipelines.verify import verify
 
     (tmp_path / "text").mkdir()
     lines = [f'{{"text": "Document {n}{" is about many colours" if n >= 8 else ""}."}}' for n in range(16)]
@@ -429,6 +428,63 @@ def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp
     loader = Loader(tmp_path / "c", snapshot, data=data, tokens=tokens, steps=4)
     seen = {uid for batches in loader for batch in batches for uid in batch.uids}
     assert seen == {row["uid"] for row in rows_of(tmp_path / "c", snapshot, "train")}
+
+
+def test_a_corpus_of_another_format_is_refused_with_what_to_do(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    (snapshot,) = (copy / "snapshots").iterdir()
+    for file in (snapshot, *copy.rglob("*/*/*.json")):
+        file.write_bytes(canonical_json(json.loads(file.read_bytes()) | {"format": 1}))
+    says = rf"{snapshot.name}: corpus format 1, and this version reads 2: build the corpus again into a new folder"
+    with pytest.raises(ValueError, match=says) as error:
+        build(spec(model, sources), copy, Operations())
+    assert "\n" not in str(error.value)
+    assert all("corpus format 1" in line for line in verify(copy).differences)
+
+
+def test_rows_shards_of_another_version_are_planned_anew(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    newer = ROWS.with_metadata({"janus_forge.layer": "rows", "janus_forge.version": "2"})
+    monkeypatch.setitem(LAYERS, "rows", newer)
+    monkeypatch.setattr(pipelines.steps.plan, "ROWS", newer)
+    snapshot = build(spec(model, sources), copy, Operations())
+    assert snapshot.funnel == load_snapshot(corpus).funnel
+    paths = {path for entry in load_snapshot(corpus).shards for path in (entry.path, *entry.upstream.values())}
+    assert not {entry.upstream["rows"] for entry in snapshot.shards} & paths
+    assert {entry.upstream["signals/text"] for entry in snapshot.shards} <= paths, "the same raw bytes"
+
+
+def test_what_a_spec_says_of_itself_publishes_nothing(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    build(spec(model, sources, description="Other words."), copy, Operations())
+    assert contents(copy) == contents(corpus)
+
+
+def test_settings_written_out_at_their_defaults_change_nothing(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    limits = {"max_bytes": 32 * 1024 * 1024, "redirects": 5}
+    defaults = {"limits": limits, "tokenize": {"pixels": "jpeg"}, "dedup": {"exact": True, "near_radius": 4}}
+    build(spec(model, sources, **defaults, signals={"phash": {}}), copy, Operations())
+    assert contents(copy) == contents(corpus)
+
+
+def test_a_signal_that_nothing_reads_changes_no_decision(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    snapshot = build(spec(model, sources, signals={"language": {}}), copy, Operations())
+    assert set(made(contents(corpus), contents(copy))) == {"signals/language"}
+    assert [entry.path for entry in snapshot.shards] == [entry.path for entry in load_snapshot(corpus).shards]
+    assert all("signals/language" in entry.upstream for entry in snapshot.shards), "so that it is kept as garbage goes"
+    assert verify(copy).differences == ()
 
 
 @pytest.mark.parametrize(
