@@ -128,10 +128,10 @@ def process(row: dict[str, Any], model: str) -> dict[str, Any]:
     import hashlib
 
     import simplejpeg
-    from pipelines.signals.phash import phash
 
     from janus.images import inspect, load_rgb
     from janus.model.templates import encode_sample
+    from pipelines.signals.phash import phash
     from schemas.sample import Message
 
     processor = _processor(model)
@@ -226,8 +226,9 @@ def stages(files: list[Path], model: Path, rounds: int) -> None:
 
     from janus.images import inspect
     from janus.model.pixels import understanding_pixels
+    from pipelines.row import Row
     from pipelines.selection import ALWAYS
-    from pipelines.signals import Row, Signal, load_signal
+    from pipelines.signals import Signal, load_signal
     from pipelines.steps.tokenize import TokenizeStep
     from schemas.spec import Limits, Tokenize
 
