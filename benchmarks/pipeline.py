@@ -226,8 +226,9 @@ def stages(files: list[Path], model: Path, rounds: int) -> None:
 
     from janus.images import inspect
     from janus.model.pixels import understanding_pixels
+    from pipelines.row import Row
     from pipelines.selection import ALWAYS
-    from pipelines.signals import Row, Signal, load_signal
+    from pipelines.signals import Signal, load_signal
     from pipelines.steps.tokenize import TokenizeStep
     from schemas.spec import Limits, Tokenize
 

@@ -4,7 +4,8 @@ A signal is a module with
 
 - `VERSION`: raised when the same row comes to give other values, or an option another default;
 - `FIELDS`: its columns, name to Arrow type. Filters call a field `<signal>.<field>`;
-- `NEEDS`: what it takes of a row (see `Need`). A row that lacks any of it is not measured: all its fields are null;
+- `NEEDS`: what it takes of a row (`pipelines.row.Row`; see `Need`). One that lacks any of it is not measured: its
+  fields are null;
 - `READS`: other signals whose values it takes (`row.signals`), if any. It gets no images then: they are gone;
 - `Options`: its options in the spec's `[signals.<name>]`, if any: a subclass of `schemas.plugins.Options`;
 - `fingerprint(options)`, if values depend on more than the options say, a model file for instance: name to digest. One
@@ -24,22 +25,20 @@ group `janus_forge.signals` (schemas/plugins.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
-from PIL import Image
 
-from janus.images import ImageFacts, ImageProblem, inspect, load_reduced
 from pipelines.steps.device import Device
 from schemas.layers import signal_layer, signal_schema
 from schemas.plugins import Options, PluginFolder, did_you_mean, options_of
-from schemas.reasons import Outcome
-from schemas.sample import IMAGE_MARK, Task
 
-__all__ = ["Device", "ImageProblem", "Model", "Options", "Row", "Signal", "Values", "field_type", "load_signal"]
+if TYPE_CHECKING:  # that one opens images, and whoever only asks which signals there are need not
+    from pipelines.row import Row
+
+__all__ = ["Device", "Model", "Options", "Signal", "Values", "field_type", "load_signal"]
 
 SIGNALS = PluginFolder(__name__, "signal")
 
@@ -62,71 +61,10 @@ OF_A_PICTURE = frozenset({"header", "picture"})
 Values = Mapping[str, Any]
 """The fields of one row."""
 
-SIDE = 1024
-"""What pictures are decoded to at least, pixels on the short side (a larger JPEG at 1/2, 1/4 or 1/8), and so the most
-that a signal can ask for. One size for all and always colour, so that no value depends on who else looked."""
-
-
-@dataclass
-class Row:
-    """A row of the raw layer, as signals see it. Its first image is decoded at most once, when first asked for."""
-
-    task: Task
-    uid: bytes
-    outcome: str
-    """Of downloading it."""
-    messages: Sequence[Mapping[str, str]]
-    """`role` and `text` of each."""
-    images: Sequence[Mapping[str, Any]]
-    """`bytes`, `sha256`, `url` ... of each (schemas/layers.py, RAW)."""
-    max_pixels: int
-    """Of an image, from its header; more is refused undecoded."""
-    signals: Mapping[str, Values] = field(default_factory=dict)
-    """Values of the signals that the one at work reads."""
-    _decoded: Image.Image | ImageProblem | None = field(default=None, init=False, repr=False)
-
-    @cached_property
-    def text(self) -> str:
-        """All text of the row without image marks, blanks collapsed."""
-        return " ".join(" ".join(message["text"] for message in self.messages).replace(IMAGE_MARK, " ").split())
-
-    @cached_property
-    def caption(self) -> str | None:
-        """The caption, None for a row that is a page, a conversation or a text."""
-        return next((message["text"] for message in self.messages if message["role"] == "caption"), None)
-
-    @cached_property
-    def header(self) -> ImageFacts:
-        """What the header of the first image says. Raises ImageProblem."""
-        return inspect(self.images[0]["bytes"], max_pixels=self.max_pixels)
-
-    def picture(self, at_least: int, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
-        """The first image, upright, as a PIL image, averaged down by a whole factor that leaves no side shorter than
-        `at_least` pixels (a smaller picture comes as it is; none is larger than SIDE asks for). Raises ImageProblem.
-        """
-        picture = self.decode(0)
-        factor = max(1, min(picture.size) // at_least)
-        return (picture if factor == 1 else picture.reduce(factor)).convert(mode)
-
-    def decode(self, index: int) -> Image.Image:
-        """Image number `index`, upright and RGB, as a PIL image. Only the first is kept. Raises ImageProblem."""
-        found = None if index else self._decoded
-        if found is None:
-            try:
-                found = load_reduced(self.images[index]["bytes"], max_pixels=self.max_pixels, at_least=SIDE)
-            except ImageProblem as problem:
-                found = problem
-            if index == 0:
-                self._decoded = found
-        if isinstance(found, ImageProblem):
-            raise found
-        return found
-
-    def has(self, need: Need) -> bool:
-        """Whether the row has what a signal needs, so far as can be told without decoding."""
-        if need in OF_A_PICTURE:
-            return self.outcome == Outcome.OK and bool(self.images)
-        return need == "images" or (self.caption is not None if need == "caption" else bool(self.text))
+OUTCOME = "image"
+"""The signal that says whether a row's images decode. What its manifests count are outcomes ..."""
+MEASURED, NOT_MEASURED = "measured", "not_measured"
+"""... and those of the others, these."""
 
 
 class Model(Protocol):

@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.signals import Device, Row, Values
+from pipelines.row import Row
+from pipelines.signals import Device, Values
 from pipelines.signals import Options as Base
 from pipelines.steps.device import reproducible
 from schemas.digest import file_sha256

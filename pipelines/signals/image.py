@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from pipelines.signals import ImageProblem, Row, Values
+from pipelines.row import ImageProblem, Row
+from pipelines.signals import Values
 from schemas.reasons import Outcome
 
 VERSION = 1

@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.signals import Options, Row, Values
+from pipelines.row import Row
+from pipelines.signals import Options, Values
 
 VERSION = 1
 FIELDS = {

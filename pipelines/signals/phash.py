@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines.signals import Row, Values
+from pipelines.row import Row
+from pipelines.signals import Values
 
 VERSION = 1
 FIELDS = {"hash": pa.uint64()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from pipelines.signals import Row, Values
+from pipelines.row import Row
+from pipelines.signals import Values
 
 VERSION = 1
 FIELDS = {"chars": pa.int32(), "words": pa.int32()}

@@ -12,20 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from janus.images import ImageProblem
 from pipelines import ledger
+from pipelines.row import ImageProblem, Row
 from pipelines.shardio import ShardWriter
-from pipelines.signals import OF_IMAGES, Model, Row, Signal, Values
+from pipelines.signals import MEASURED, NOT_MEASURED, OF_IMAGES, OUTCOME, Model, Signal, Values
 from pipelines.steps.context import Build, LayerWork, Shard, committed, judge_layer
 from pipelines.steps.device import Device, pick_device
 from pipelines.steps.prefetch import chunks, ordered_map
 from schemas.layers import signal_layer
 from storage.store import Store
 
-OUTCOME = "image"
-"""The signal that says whether a row's images decode: what is counted are outcomes."""
-MEASURED, NOT_MEASURED = "measured", "not_measured"
-"""What is counted of the others."""
 WITHOUT_MODELS = Device("cpu", 16, 1)
 
 

@@ -411,7 +411,6 @@ def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp
     from janus.data.config import DataConfig, TokenIds
     from janus.data.loader import Loader
     from janus.model.checkpoints.model_folder import load_processor
-    from pipelines.verify import verify
 
     (tmp_path / "text").mkdir()
     lines = [f'{{"text": "Document {n}{" is about many colours" if n >= 8 else ""}."}}' for n in range(16)]

@@ -12,7 +12,8 @@ from PIL import Image
 
 from pipelines import ledger
 from pipelines.build import build
-from pipelines.signals import Row, load_signal
+from pipelines.row import Row
+from pipelines.signals import load_signal
 from pipelines.signals.caption_score import Model, Options, fingerprint
 from pipelines.steps.device import Device
 from schemas.manifest import load_snapshot

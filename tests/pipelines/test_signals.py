@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import pipelines.signals
+import pipelines.row
 from pipelines import ledger
 from pipelines.build import build
+from pipelines.row import SIDE, Row
 from pipelines.selection import ALWAYS, select
-from pipelines.signals import SIDE, SIGNALS, Row, load_signal
+from pipelines.signals import SIGNALS, load_signal
 from pipelines.signals.caption_score import Model
 from pipelines.steps.context import signal_spec
 from schemas.manifest import load_snapshot
@@ -109,7 +110,7 @@ def test_every_signal_of_this_project_loads_and_has_fields() -> None:
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Of pictures decoded to be measured, and of what the caption scorer's model was given."""
     found: Counter[str] = Counter()
-    decode, forward = pipelines.signals.load_reduced, Model.measure
+    decode, forward = pipelines.row.load_reduced, Model.measure
 
     def counting_decode(data: bytes, **options: Any) -> Any:
         found[hashlib.sha256(data).hexdigest()] += 1
@@ -119,7 +120,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         found[f"batch of {len(batch)}"] += 1
         return forward(self, batch)
 
-    monkeypatch.setattr(pipelines.signals, "load_reduced", counting_decode)
+    monkeypatch.setattr(pipelines.row, "load_reduced", counting_decode)
     monkeypatch.setattr(Model, "measure", counting_forward)
     return found
 

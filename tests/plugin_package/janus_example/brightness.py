@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from pipelines.signals import Row, Values
+from pipelines.row import Row
+from pipelines.signals import Values
 
 VERSION = 1
 FIELDS = {"mean": pa.float32()}

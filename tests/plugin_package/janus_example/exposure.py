@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipelines.signals import Device, Row, Values
+from pipelines.row import Row
+from pipelines.signals import Device, Values
 from pipelines.signals import Options as Base
 
 VERSION = 1
