@@ -29,8 +29,8 @@ class _Source:
     digest: str
     names: frozenset[str]
     """What it imports, and strings that may name a module."""
-    has_plugins: bool
-    """Whether it makes its folder one of plug-ins."""
+    plugins: frozenset[str]
+    """Folders of plug-ins that it opens; `__name__` is its own."""
 
 
 class Checkout:
@@ -56,8 +56,8 @@ class Checkout:
             source, parts = self._source(name), name.split(".")
             waiting += [".".join(parts[:count]) for count in range(1, len(parts))]
             waiting += source.names
-            if source.has_plugins:
-                waiting += self._plugins(name)
+            for folder in source.plugins:
+                waiting += self._plugins(name if folder == "__name__" else folder)
         return found
 
     def _file(self, name: str) -> Path | None:
@@ -76,10 +76,9 @@ class Checkout:
         return self._sources[name]
 
     def _plugins(self, package: str) -> Iterator[str]:
-        """The plug-ins of the folder whose `__init__` is `package`."""
-        file = self._file(package)
-        assert file is not None
-        yield from (f"{package}.{path.stem}" for path in file.parent.glob("[!_]*.py"))
+        """The plug-ins of a folder."""
+        folder = self._root.joinpath(*package.split("."))
+        yield from (f"{package}.{path.stem}" for path in folder.glob("[!_]*.py"))
         yield from self._entry_points.get(f"janus_forge.{package.rpartition('.')[2]}", {}).values()
 
     @cached_property
@@ -92,7 +91,7 @@ class Checkout:
 def _read(text: str) -> _Source:
     tree = _without_docstrings(ast.parse(text))
     names: set[str] = set()
-    has_plugins = False
+    plugins: set[str] = set()
     for node in _executed(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -101,8 +100,8 @@ def _read(text: str) -> _Source:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
             names.add(node.value)
         elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "PluginFolder":
-            has_plugins = True
-    return _Source(digest(ast.dump(tree)), frozenset(names), has_plugins)
+            plugins.add(ast.unparse(node.args[0]).strip("'"))
+    return _Source(digest(ast.dump(tree)), frozenset(names), frozenset(plugins))
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:

@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from janus.evaluate.metrics import Metric, difference
-from janus.evaluate.run import Chosen
 from janus.evaluate.store import read_lines, write_json
+
+if TYPE_CHECKING:
+    from janus.evaluate.run import Chosen
 
 FILE = "results.json"
 CONDITIONS = ("split", "items", "protocol", "prompts", "sampling", "max_new_tokens", "dtype")

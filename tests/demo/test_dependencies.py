@@ -47,7 +47,7 @@ def redone(root: Path, file: str, change: str) -> set[str]:
         ("janus/data/pack.py", {"base", *TRAIN}),
         ("janus/image_headers.py", {"corpora", "evaluate", *TRAIN}),
         ("janus/images.py", {"corpora", "evaluate", *TRAIN}),
-        ("schemas/sample.py", set(MODULES) - {"world"}),
+        ("schemas/sample.py", set(MODULES)),
         ("demo/world/scene.py", {"world", "base", "evaluate"}),
         ("demo/world/reader.py", {"evaluate"}),
         ("demo/report/sections.py", {"report"}),
@@ -77,7 +77,9 @@ def test_names_in_strings_and_plug_ins_count(tmp_path: Path) -> None:
         "pipelines/__init__.py": "",
         "pipelines/run.py": 'import subprocess\n\ndef f():\n    subprocess.run(["python", "-m", "pipelines.child"])\n',
         "pipelines/child.py": "from pipelines.kinds import KINDS\n",
-        "pipelines/kinds/__init__.py": 'KINDS = PluginFolder(__name__, "kind")\n',
+        "pipelines/kinds/__init__.py": 'A = PluginFolder(__name__, "kind")\nB = PluginFolder("demo.more", "x")\n',
+        "demo/more/__init__.py": "",
+        "demo/more/two.py": "",
         "pipelines/kinds/one.py": "def late():\n    import demo.far\n",
         "pipelines/unused.py": "",
         "demo/__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pipelines.unused\n",
@@ -91,7 +93,7 @@ def test_names_in_strings_and_plug_ins_count(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     assert Checkout(tmp_path).closure(["pipelines.run"]) == {
         *("pipelines", "pipelines.run", "pipelines.child", "pipelines.kinds", "pipelines.kinds.one"),
-        *("demo", "demo.far", "demo.near", "demo.plug"),
+        *("demo", "demo.far", "demo.near", "demo.plug", "demo.more", "demo.more.two"),
     }
 
 
