@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from janus import cli
-from janus.evaluate import progress, prompts, run
+from janus.evaluate import progress, run
 from janus.evaluate.benchmark import BENCHMARKS, Benchmark
 from janus.evaluate.draw import Sampling
 from janus.evaluate.extract import Protocol
+from janus.evaluate.prompts import prompt_templates
 from janus.evaluate.results import compare, read_results, read_scores, write_results
 from schemas.digest import digest
 
@@ -46,7 +47,7 @@ class Arguments:
     protocol: Protocol = "vlmevalkit"
     """Whose rules read answers: vlmevalkit, for numbers beside papers, or strict (janus.evaluate.extract)."""
     prompt: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
-    """NAME=TEMPLATE: how questions are put, in place of the model's own or the protocol's wording
+    """NAME=TEMPLATE: how questions are put, in place of the model's own or the protocol's template
     (docs/evaluation.md)."""
     max_new_tokens: int | None = None
     """Longest answer, tokens; the model's own, or else the protocol's 2048."""
@@ -65,7 +66,7 @@ def main() -> None:
     """Parse the command line and measure."""
     arguments, benchmarks = read_command(sys.argv[1:])
     templates = cli.pairs(arguments.prompt, "--prompt", "NAME=TEMPLATE")
-    prompts.wording({}, templates, arguments.max_new_tokens)
+    prompt_templates({}, templates, arguments.max_new_tokens)
     chosen = run.choose(benchmarks, arguments.data, arguments.limit)
     models = {"model": arguments.model, "baseline": arguments.baseline}
     if run.needs_model(chosen) and not arguments.model:
@@ -139,12 +140,12 @@ def _measure(
     """Load a model, run all benchmarks, write results.json."""
     from janus.train.record import environment
 
-    subject, wording = None, prompts.wording({}, templates, arguments.max_new_tokens)
+    subject, prompts = None, prompt_templates({}, templates, arguments.max_new_tokens)
     with world.agreed():
         if model:
             subject, own = _load(model, arguments, world)
-            wording = prompts.wording(own, templates, arguments.max_new_tokens)
-    settings = run.Settings(wording, arguments.protocol, arguments.sampling, arguments.batch_size, str(world.device))
+            prompts = prompt_templates(own, templates, arguments.max_new_tokens)
+    settings = run.Settings(prompts, arguments.protocol, arguments.sampling, arguments.batch_size, str(world.device))
     with progress.shown(cli.console(), name if world.size == 1 else f"{name}, process 1 of {world.size}") as show:
         records = run.evaluate(subject, chosen, out, settings, world, show if world.is_main else lambda *_: None)
     if world.is_main:

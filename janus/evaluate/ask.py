@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from janus.evaluate.benchmark import Question
-from janus.evaluate.prompts import Wording
+from janus.evaluate.prompts import PromptTemplates
 from janus.evaluate.store import AnswerStore
 from schemas.sample import IMAGE_MARK, Message
 
@@ -27,10 +27,10 @@ _WIDTH_MULTIPLE = 32
 """Prompts of one padded length share a batch, as in `janus.model.inference.answering`."""
 
 
-def conversation(question: Question, wording: Wording) -> list[Message]:
+def conversation(question: Question, prompts: PromptTemplates) -> list[Message]:
     """The messages of a question: its system prompt if it has one, then all pictures and the text."""
     options = {} if question.listed else question.options
-    text = wording.put(question.template, question.text, options, question.hint)
+    text = prompts.put(question.template, question.text, options, question.hint)
     asked = Message(role="user", text=f"{IMAGE_MARK * len(question.pictures)}\n{text}")
     return [Message(role="system", text=question.system), asked] if question.system else [asked]
 
@@ -46,7 +46,7 @@ def ask(
     model: Janus,
     processor: Processor,
     questions: Sequence[Question],
-    wording: Wording,
+    prompts: PromptTemplates,
     store: AnswerStore,
     *,
     batch_size: int,
@@ -63,7 +63,7 @@ def ask(
     """
     from janus.model.inference.answering import answer, text_prompt
 
-    conversations = [conversation(question, wording) for question in questions]
+    conversations = [conversation(question, prompts) for question in questions]
     lengths = [
         len(text_prompt(processor, messages, bool(question.pictures), "chat"))
         for question, messages in zip(questions, conversations, strict=True)
@@ -90,7 +90,7 @@ def ask(
                 processor,
                 [conversations[index] for index in batch],
                 pictures,
-                max_new_tokens=min(wording.max_new_tokens, context - longest),
+                max_new_tokens=min(prompts.max_new_tokens, context - longest),
                 batch_size=batch_size,
             )
             store.add(zip((questions[index].id for index in batch), said, strict=True))

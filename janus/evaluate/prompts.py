@@ -1,7 +1,7 @@
 """Prompt templates: how a question is put to a model.
 
-The defaults are the wordings with which the paper's authors reproduced their numbers (VLMEvalKit's
-`vlmeval/vlm/janus.py`). A model trained on other wordings says so in its own `config.json`:
+The defaults are those with which the paper's authors reproduced their numbers (VLMEvalKit's
+`vlmeval/vlm/janus.py`). A model trained on others says so in its own `config.json`:
 
     "evaluation": {"prompts": {"yes_no": "{question}"}, "max_new_tokens": 16}
 
@@ -31,7 +31,7 @@ MAX_NEW_TOKENS = 2048
 
 
 @dataclass(frozen=True)
-class Wording:
+class PromptTemplates:
     """How a model is asked: all templates, the longest answer, and where each comes from."""
 
     templates: Mapping[str, str]
@@ -49,8 +49,10 @@ class Wording:
         return re.sub(r"\{(question|options|hint)\}", lambda mark: values[mark[1]], self.templates[template])
 
 
-def wording(model: Mapping[str, Any], given: Mapping[str, str], max_new_tokens: int | None = None) -> Wording:
-    """The wording for a model.
+def prompt_templates(
+    model: Mapping[str, Any], given: Mapping[str, str], max_new_tokens: int | None = None
+) -> PromptTemplates:
+    """The prompt templates for a model.
 
     Args:
         model: what the model's configuration says under `evaluation`; may be empty.
@@ -69,7 +71,7 @@ def wording(model: Mapping[str, Any], given: Mapping[str, str], max_new_tokens: 
                 raise ValueError(f"{where} {name}: {text!r} has no {{question}} in it")
     if max_new_tokens is not None and max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens {max_new_tokens}: expected 1 or more")
-    return Wording(
+    return PromptTemplates(
         {**TEMPLATES, **own, **given},
         max_new_tokens or model.get("max_new_tokens") or MAX_NEW_TOKENS,
         {name: "command line" if name in given else "model" if name in own else "protocol" for name in TEMPLATES},

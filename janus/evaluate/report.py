@@ -133,7 +133,7 @@ def _beside_papers(records: Mapping[str, Any]) -> Raw:
     return section(
         "Beside the paper",
         f"Numbers as Janus and Janus-Pro print them ({meanings}). They may be compared with this model's only where "
-        "the split, the protocol and the wording below are theirs; in brackets: not the whole benchmark.",
+        "the split, the protocol and the prompt template below are theirs; in brackets: not the whole benchmark.",
         table(["", *(column.title for column in columns.values())], rows, numeric=range(1, len(columns) + 1)),
     )
 
@@ -160,7 +160,7 @@ def _conditions(record: Mapping[str, Any]) -> str:
     if record["dtype"]:
         facts.append(record["dtype"])
     for name, text in record.get("prompts", {}).items():
-        facts.append(f"wording {name} ({record['prompts_from'][name]}): {text!r}")
+        facts.append(f"prompt template {name} ({record['prompts_from'][name]}): {text!r}")
     if "max_new_tokens" in record:
         facts.append(f"greedy, at most {record['max_new_tokens']} tokens")
     elif record["sampling"]:

@@ -20,7 +20,7 @@ from janus.evaluate.benchmark import BENCHMARKS, Benchmark, Drawing, Drawn, Prom
 from janus.evaluate.draw import Sampling
 from janus.evaluate.extract import Protocol
 from janus.evaluate.metrics import Metrics, estimate
-from janus.evaluate.prompts import Wording
+from janus.evaluate.prompts import PromptTemplates
 from schemas.digest import digest
 from schemas.files import atomic_file
 
@@ -53,7 +53,7 @@ class Chosen:
 class Settings:
     """How all benchmarks of an evaluation are run."""
 
-    wording: Wording
+    prompts: PromptTemplates
     protocol: Protocol = "vlmevalkit"
     sampling: Sampling = field(default_factory=Sampling)
     batch_size: int = 32
@@ -175,14 +175,14 @@ def _asked(
     questions: Sequence[Question] = one.items  # type: ignore[assignment]
     asked = [
         [question.id, [name.name for name in question.pictures]]
-        + [message.text for message in ask.conversation(question, settings.wording)]
+        + [message.text for message in ask.conversation(question, settings.prompts)]
         for question in questions
     ]
     identity = {
         "questions": digest(asked),
         "model": subject.fingerprint,
         "dtype": subject.dtype,
-        "max_new_tokens": settings.wording.max_new_tokens,
+        "max_new_tokens": settings.prompts.max_new_tokens,
         "batch_size": settings.batch_size,
     }
     with world.agreed():
@@ -191,7 +191,7 @@ def _asked(
             subject.model,
             subject.processor,
             questions,
-            settings.wording,
+            settings.prompts,
             answers,
             batch_size=settings.batch_size,
             world=world,
@@ -294,13 +294,13 @@ def _record(
         notes.append(f"Not the benchmark: {len(one.items)} of {one.size} items (--limit).")
     if isinstance(benchmark, Questions):
         used = sorted({question.template for question in one.items if isinstance(question, Question)})
-        wording = settings.wording
+        templates = settings.prompts
         record |= {
             "protocol": benchmark.protocols[settings.protocol],
-            "prompts": {name: wording.templates[name] for name in used},
-            "prompts_from": {name: wording.origin[name] for name in used},
+            "prompts": {name: templates.templates[name] for name in used},
+            "prompts_from": {name: templates.origin[name] for name in used},
             "sampling": "greedy",
-            "max_new_tokens": wording.max_new_tokens,
+            "max_new_tokens": templates.max_new_tokens,
         }
         notes += _reading_notes(rows)
     elif isinstance(benchmark, Drawing):
@@ -330,6 +330,6 @@ def _reading_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         said = json.dumps(unreadable[0]["said"][:80], ensure_ascii=False)
         notes.append(
             f"WARNING: {len(unreadable)} of {len(rows)} answers could not be read, the first is {said}. Does the model "
-            "know this wording? Give its own with --prompt, or in its config.json (docs/evaluation.md)."
+            "know this prompt template? Give its own with --prompt, or in its config.json (docs/evaluation.md)."
         )
     return notes

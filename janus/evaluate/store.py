@@ -1,6 +1,6 @@
 """What was answered so far: JSON lines, on disk before the next batch is asked, so that a kill costs one batch at most.
 
-OUT/<benchmark>/run.json            what the answers belong to: questions, model, wording, settings
+OUT/<benchmark>/run.json            what the answers belong to: questions, model, settings
 OUT/<benchmark>/answers-<rank>.jsonl  one line per answer, appended by each process
 """
 
@@ -21,7 +21,7 @@ class AnswerStore:
     def __init__(self, folder: Path, identity: Mapping[str, Any], rank: int = 0) -> None:
         """Open the store of `folder`; a new one belongs to `identity`.
 
-        Raises ValueError if it belongs to another: answers of two models or wordings never mix.
+        Raises ValueError if it belongs to another: answers of two models or prompt templates never mix.
         """
         folder.mkdir(parents=True, exist_ok=True)
         claim(folder, identity)

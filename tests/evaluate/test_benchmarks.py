@@ -21,7 +21,7 @@ from PIL import Image
 from janus.evaluate.ask import conversation
 from janus.evaluate.benchmark import BENCHMARKS, Questions
 from janus.evaluate.metrics import Metric
-from janus.evaluate.prompts import wording
+from janus.evaluate.prompts import prompt_templates
 
 
 def png(value: int = 0, side: int = 24) -> bytes:
@@ -59,7 +59,7 @@ def scores(benchmark: Questions, rows: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 def asked(benchmark: Questions, data: Path, place: int = 0) -> str:
-    return conversation(benchmark.read(data)[place], wording({}, {}))[-1].text
+    return conversation(benchmark.read(data)[place], prompt_templates({}, {}))[-1].text
 
 
 def tsv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -367,7 +367,7 @@ def mmvet(tmp_path: Path) -> Path:
 
 def test_mmvet_without_a_judge_writes_what_its_evaluator_reads(mmvet: Path) -> None:
     benchmark = load("mmvet")
-    (system, user) = conversation(benchmark.read(mmvet)[0], wording({}, {}))
+    (system, user) = conversation(benchmark.read(mmvet)[0], prompt_templates({}, {}))
     assert (system.role, user.text) == ("system", "<image>\nx?")
     rows = answered(benchmark, mmvet, {"v1_0": "one", "v1_1": "a cat"})
     assert {row["correct"] for row in rows} == {None}
@@ -389,7 +389,7 @@ def test_mmvet_with_a_judge(mmvet: Path, endpoint: str, monkeypatch: pytest.Monk
     assert (first["path"], first["key"], first["model"], first["temperature"]) == (
         "/v1/chat/completions", "Bearer k", "grader", 0,
     )  # fmt: skip
-    assert benchmark.protocols["strict"] == "graded by grader, our wording"
+    assert benchmark.protocols["strict"] == "graded by grader, our prompt"
     with pytest.raises(ValueError, match="one of them is missing"):
         load("mmvet", judge_url=endpoint).read(mmvet)
 

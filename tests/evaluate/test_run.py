@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 
 from janus.evaluate import __main__ as command
@@ -188,7 +189,7 @@ def test_unreadable_answers_are_warned_of(world: Path, whole: Path) -> None:
     assert "--prompt" in note
 
 
-def test_a_model_brings_its_own_wording_and_the_command_line_comes_first(world: Path) -> None:
+def test_a_model_brings_its_own_prompt_templates_and_the_command_line_comes_first(world: Path) -> None:
     write_model(world / "worded" / "model", prompts={"short": "Q: {question}"}, max_new_tokens=2)
     (world / "worded" / "data").symlink_to(world / "data")
     record = read_results(run(world / "worded", "out", "counting"))["benchmarks"]["counting"]
@@ -197,6 +198,22 @@ def test_a_model_brings_its_own_wording_and_the_command_line_comes_first(world: 
     out = run(world / "worded", "other", "counting", "--prompt", "short={question}!", "--max-new-tokens", "3")
     record = read_results(out)["benchmarks"]["counting"]
     assert (record["prompts"], record["prompts_from"]) == ({"short": "{question}!"}, {"short": "command line"})
+
+
+def test_a_model_may_be_a_hub_id_and_of_another_type(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = world / "hub" / "models--someone--janus-small"
+    (folder / "snapshots").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0" * 40)
+    (folder / "snapshots" / ("0" * 40)).symlink_to(world / "model")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(world / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    out = run(world, "of-hub", "counting", "--model", "someone/janus-small", "--dtype", "bfloat16")
+    results = read_results(out)
+    assert results["run"]["model"] == "someone/janus-small"
+    assert results["benchmarks"]["counting"]["dtype"] == "bfloat16"
+    with pytest.raises(FileNotFoundError, match="someone/other: no such folder, and not to be had from the hub"):
+        run(world, "of-hub-2", "counting", "--model", "someone/other")
 
 
 def test_a_baseline_is_compared_pair_by_pair(world: Path) -> None:

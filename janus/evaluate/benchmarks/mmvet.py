@@ -35,7 +35,7 @@ Grade:"""
 @dataclass(frozen=True)
 class Benchmark(Questions):
     """MM-Vet: answers.json for its own evaluator (GPT-4), which gave the paper's 34.3; or grades by a judge of yours
-    and our wording, which is another protocol.
+    and our prompt, which is another protocol.
     """
 
     questions: Path | None = None
@@ -52,7 +52,7 @@ class Benchmark(Questions):
     @property
     def protocols(self) -> dict[str, str]:  # type: ignore[override]
         """Named after the judge: grades of two judges are not to be compared."""
-        name = f"graded by {self.judge_model}, our wording" if self.judge_url else "not graded"
+        name = f"graded by {self.judge_model}, our prompt" if self.judge_url else "not graded"
         return {"vlmevalkit": name, "strict": name}
 
     def read(self, data: Path) -> list[Question]:
