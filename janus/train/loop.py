@@ -87,9 +87,21 @@ class Trainer:
             self._held_out = self._load_held_out(prints)
             if world.is_main:
                 run = identity(recipe, model_digest(inputs.model), self._loader.order)
+                changes = {}
                 if start.checkpoint:
-                    check_identity(read_state(start.checkpoint)["identity"], run, start.checkpoint)
-                write_record(recipe, inputs, snapshot=snapshot.name, world=world, identity=run, step=start.step)
+                    found = read_state(start.checkpoint)["identity"]
+                    changes = check_identity(found, run, start.checkpoint, new_recipe=inputs.new_recipe)
+                    if start.step > recipe.steps:
+                        raise ValueError(f"--steps {recipe.steps}: {start.checkpoint} is already beyond that")
+                self._notes += write_record(
+                    recipe,
+                    inputs,
+                    snapshot=snapshot.name,
+                    world=world,
+                    identity=run,
+                    step=start.step,
+                    changes=changes,
+                )
 
         self._flops = count_flops(janus, recipe.train)
         freeze(janus, recipe.train)
