@@ -87,8 +87,9 @@ class DataConfig(DataOrder):
     """Threads that decode images."""
     prefetch: int = 2
     """Steps prepared ahead, in the background."""
-    verify: bool = False
-    """Compare the SHA-256 of every shard with the snapshot before the first step (reads all of the data once)."""
+    verify: bool = True
+    """Hold every shard against its SHA-256 in the snapshot when it is first used on this machine. What was found sound
+    is remembered in the user's cache folder, so that later runs do not read it again."""
     corpus_stage: Literal[0, 1, 2, 3] = 0
     """Stage the corpus was built for, where it is meant not to be the recipe's; 0: the recipe's."""
 

@@ -15,6 +15,7 @@ from janus.data.mixture import phases, source_uses
 from janus.data.order import ORDER_VERSION
 from janus.data.plan import Draw, Forecast, Plan
 from janus.data.shards import check_files
+from janus.data.verified import Verified
 from janus.packed import PackedBatch
 from schemas.digest import digest
 from schemas.manifest import Snapshot
@@ -57,17 +58,20 @@ class Loader:
         pin_memory: bool = False,
     ) -> None:
         store = waiting(corpus)
-        check_files(store, snapshot, verify=data.verify)
-        self._elsewhere = store.folder is None
+        check_files(store, snapshot)
         self._made_with = snapshot.fingerprints
         self._data = data
         self._tokens = tokens
         self._rank, self._world_size = rank, world_size
         self._start_step, self._steps = start_step, steps
         self._pin_memory = pin_memory
-        planned = phases(store, snapshot, data, steps)
+        # What comes from an object store is held against its hash as it arrives.
+        verified = Verified() if data.verify and store.folder is not None else None
+        planned = phases(store, snapshot, data, steps, verified)
         self._pools = {pool.name: pool for phase in planned for pool in phase.pools.values()}
         self._plan = Plan(planned, data)
+        self.unverified_bytes = sum(pool.unverified_bytes() for pool in self._pools.values())
+        """Bytes of shards that will be hashed when they are first used."""
         self.uses = source_uses(planned, self._plan, data, steps)
         """What the whole run takes from each source."""
         self.order = order_digest(data, snapshot, steps)
@@ -98,21 +102,20 @@ class Loader:
     def _build(self, step: int, decoders: ThreadPoolExecutor, fetchers: ThreadPoolExecutor) -> list[PackedBatch]:
         batches = []
         dealt = deal(self._plan.step(step), self._data, self._rank, self._world_size)
-        if self._elsewhere:
-            self._fetch([draw for packs in dealt for pack in packs for draw in pack], fetchers)
+        self._prepare([draw for packs in dealt for pack in packs for draw in pack], fetchers)
         for packs in dealt:
             documents = [[self._document(draw) for draw in pack] for pack in packs]
             batch = assemble(documents, self._data.seq_len, self._tokens, self._made_with, decoders)
             batches.append(batch.pin_memory() if self._pin_memory else batch)
         return batches
 
-    def _fetch(self, draws: Sequence[Draw], fetchers: ThreadPoolExecutor) -> None:
-        """Bring the shards of a step's documents here, several at a time."""
+    def _prepare(self, draws: Sequence[Draw], fetchers: ThreadPoolExecutor) -> None:
+        """Have the shards of a step's documents here and verified, several at a time, before a row of them is read."""
         rows: dict[str, list[int]] = {}
         for draw in draws:
             rows.setdefault(draw.pool, []).append(draw.row)
         wanted = [
-            fetchers.submit(self._pools[name].fetch, shard)
+            fetchers.submit(self._pools[name].prepare, shard)
             for name, numbers in rows.items()
             for shard in self._pools[name].shards_of(np.asarray(numbers))
         ]

@@ -68,6 +68,10 @@ class MixedPool:
         """Row `number` of the pool."""
         return self._pool.row(number)
 
+    def unverified_bytes(self) -> int:
+        """As the pool's."""
+        return self._pool.unverified_bytes()
+
     def where(self, number: int) -> str:
         """Shard and row number of a row of the pool, for error messages."""
         return self._pool.where(number)
@@ -80,6 +84,6 @@ class MixedPool:
         """Numbers of the shards that hold `rows`."""
         return self._pool.shards_of(rows)
 
-    def fetch(self, number: int) -> None:
+    def prepare(self, number: int) -> None:
         """Bring a shard into the local cache, if the corpus lies in an object store."""
-        self._pool.fetch(number)
+        self._pool.prepare(number)

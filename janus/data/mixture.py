@@ -27,6 +27,7 @@ from janus.data.config import DataConfig, DataOrder
 from janus.data.mixed_pool import MixedPool
 from janus.data.plan import Phase, Plan, augmentation
 from janus.data.shards import Pool
+from janus.data.verified import Verified
 from janus.plain import fill, overlay
 from janus.presets import NAMES as PRESETS
 from janus.presets import read_preset
@@ -43,14 +44,16 @@ ALL = "all"
 AnyPool = Pool | MixedPool
 
 
-def phases(corpus: Place, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[AnyPool]]:
+def phases(
+    corpus: Place, snapshot: Snapshot, config: DataOrder, steps: int, verified: Verified | None = None
+) -> list[Phase[AnyPool]]:
     """One phase, or two where `config.first_group` feeds generation alone for the first part of `steps`.
 
     Raises ValueError with one line where a phase needs rows that the snapshot does not have, a weight or cap names no
     source, or the run needs more than the caps allow.
     """
     _check_names(snapshot, config)
-    plain = _plain_phases(corpus, snapshot, config, steps)
+    plain = _plain_phases(corpus, snapshot, config, steps, verified)
     if not config.weights and not config.max_epochs:
         return plain  # type: ignore[return-value]
     pools = {pool.name: pool for phase in plain for pool in phase.pools.values()}
@@ -114,18 +117,26 @@ def _check_names(snapshot: Snapshot, config: DataOrder) -> None:
             )
 
 
-def _plain_phases(corpus: Place, snapshot: Snapshot, config: DataOrder, steps: int) -> list[Phase[Pool]]:
+def _plain_phases(
+    corpus: Place, snapshot: Snapshot, config: DataOrder, steps: int, verified: Verified | None
+) -> list[Phase[Pool]]:
+    def pool(name: str, shards: list[SnapshotShard], what: str = "") -> Pool:
+        if not any(shard.rows for shard in shards):
+            raise ValueError(
+                f"the recipe trains on {what or name}, but snapshot {snapshot.name} of corpus {snapshot.corpus!r} has "
+                "no such rows; change data.ratio or data.first_group, or add a source"
+            )
+        return Pool(name, corpus, shards, verified)
+
     tasks = [task for task, part in zip(TASKS, config.ratio, strict=True) if part]
     shards = {task: [shard for shard in snapshot.shards if shard.task == task] for task in tasks}
     if config.weights or config.max_epochs:
         # Sources side by side, as MixedPool wants them.
         shards = {task: sorted(found, key=lambda shard: shard.source) for task, found in shards.items()}
     if not config.first_group or "generation" not in tasks:
-        return [Phase(0, None, {task: _pool(task, corpus, snapshot, shards[task]) for task in tasks})]
+        return [Phase(0, None, {task: pool(task, shards[task]) for task in tasks})]
 
-    others: dict[Task, Pool] = {
-        task: _pool(task, corpus, snapshot, shards[task]) for task in tasks if task != "generation"
-    }
+    others: dict[Task, Pool] = {task: pool(task, shards[task]) for task in tasks if task != "generation"}
     group = config.first_group
     switch = round(config.first_share * steps)
     first = [shard for shard in shards["generation"] if shard.group == group]
@@ -133,23 +144,13 @@ def _plain_phases(corpus: Place, snapshot: Snapshot, config: DataOrder, steps: i
     # A pool's name seeds its order: these keep the word they were first given (ORDER_VERSION).
     found = []
     if switch > 0:
-        pool = _pool(f"generation of role {group!r}", corpus, snapshot, first, f"generation of group {group!r}")
-        found.append(Phase(0, switch if switch < steps else None, {**others, "generation": pool}))
+        only = pool(f"generation of role {group!r}", first, f"generation of group {group!r}")
+        found.append(Phase(0, switch if switch < steps else None, {**others, "generation": only}))
     if switch < steps:
         other = f"than {group!r}"
-        name, what = f"generation of a role other {other}", f"generation of a group other {other}"
-        pool = _pool(name, corpus, snapshot, rest, what)
-        found.append(Phase(switch, None, {**others, "generation": pool}))
+        all_others = pool(f"generation of a role other {other}", rest, f"generation of a group other {other}")
+        found.append(Phase(switch, None, {**others, "generation": all_others}))
     return found
-
-
-def _pool(name: str, corpus: Place, snapshot: Snapshot, shards: list[SnapshotShard], what: str = "") -> Pool:
-    if not any(shard.rows for shard in shards):
-        raise ValueError(
-            f"the recipe trains on {what or name}, but snapshot {snapshot.name} of corpus {snapshot.corpus!r} has no "
-            "such rows; change data.ratio or data.first_group, or add a source"
-        )
-    return Pool(name, corpus, shards)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from janus.data.order import key64, shuffled
-from schemas.digest import file_sha256
+from janus.data.verified import Verified
 from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
 from schemas.sample import UID_BYTES
@@ -37,7 +37,9 @@ CENSUS_SHARDS = 1024
 
 @dataclass(frozen=True)
 class Row:
-    """One training row. Arrays are read-only views into the mapped shard (loss_mask is a copy: bits become bytes)."""
+    """One training row, copied out of the mapped shard: a file that is cut while a step is prepared cannot end the run
+    with a signal that names nothing.
+    """
 
     path: Path
     number: int
@@ -76,8 +78,11 @@ class Shard:
     Raises ValueError or FileNotFoundError with one line unless the file is as promised.
     """
 
-    def __init__(self, path: Path, rows: int) -> None:
+    def __init__(self, path: Path, rows: int, *, watched: bool = True) -> None:
+        """Args: the file; rows it should have; whether to look if it is still the same file when a row is read."""
         self.path = path
+        with self._readable():
+            self._written = _identity(path) if watched else None
         with self._readable():
             file = pa.memory_map(str(path))
             self._reader = pa.ipc.open_file(file)
@@ -99,7 +104,12 @@ class Shard:
         self._batches: dict[int, _Batch] = {}
 
     def row(self, number: int) -> Row:
-        """Row `number` of the shard. Raises ValueError with one line if its record batch is damaged."""
+        """Row `number` of the shard.
+
+        Raises ValueError or FileNotFoundError with one line if its record batch is damaged, or the file is not the one
+        that was opened any more.
+        """
+        self._check_unchanged()
         place = bisect_right(self._starts, number) - 1
         if place not in self._batches:
             with self._readable():
@@ -119,6 +129,18 @@ class Shard:
             pixels=batch.pixels.get(place),
         )
 
+    def _check_unchanged(self) -> None:
+        """Reading what was cut off a mapped file ends the process with SIGBUS."""
+        if self._written is None:
+            return
+        with self._readable():
+            now = _identity(self.path)
+        if now != self._written:
+            raise ValueError(
+                f"{self.path}: cut or replaced while training ({now[0]} bytes, {self._written[0]} when it was opened); "
+                "restore it, and the same command continues"
+            )
+
     @contextmanager
     def _readable(self) -> Iterator[None]:
         """One line that names the file for whatever Arrow finds wrong with it."""
@@ -132,6 +154,12 @@ class Shard:
             raise ValueError(f"{self.path}: not a readable Arrow file ({error}); restore it or build again") from None
 
 
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Size, time of change and inode."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
 class _Batch:
     """The columns of one record batch as NumPy views.
 
@@ -140,7 +168,7 @@ class _Batch:
     """
 
     def __init__(self, batch: pa.RecordBatch) -> None:
-        self.uid = _values(batch.column("uid"), f"V{UID_BYTES}")
+        self.uid = _values(batch.column("uid"), f"V{UID_BYTES}").copy()
         self.input_ids = _Lists(batch.column("input_ids"), np.int32)
         self.short_ids = _Lists(batch.column("short_ids"), np.int32)
         self.codes = _Lists(batch.column("codes"), np.uint16)
@@ -153,10 +181,10 @@ class _Lists:
 
     def __init__(self, array: pa.ListArray, dtype: npt.DTypeLike) -> None:
         _, offsets, _, values = array.buffers()
-        self._offsets, self._values = _view(offsets, np.int32), _view(values, dtype)
+        self._offsets, self._values = _view(offsets, np.int32).copy(), _view(values, dtype)
 
     def get(self, row: int) -> npt.NDArray:
-        return self._values[self._offsets[row] : self._offsets[row + 1]]
+        return self._values[self._offsets[row] : self._offsets[row + 1]].copy()
 
 
 class _BitLists(_Lists):
@@ -178,14 +206,14 @@ class _ByteLists:
     def __init__(self, array: pa.ListArray) -> None:
         _, offsets, _, inner, values = array.buffers()
         self._offsets, self._inner, self._values = (
-            _view(offsets, np.int32),
-            _view(inner, np.int32),
+            _view(offsets, np.int32).copy(),
+            _view(inner, np.int32).copy(),
             _view(values, np.uint8),
         )
 
     def get(self, row: int) -> list[npt.NDArray[np.uint8]]:
         bounds = self._inner[self._offsets[row] : self._offsets[row + 1] + 1].tolist()
-        return [self._values[start:stop] for start, stop in pairwise(bounds)]
+        return [self._values[start:stop].copy() for start, stop in pairwise(bounds)]
 
 
 def _joined(column: pa.ChunkedArray, dtype: npt.DTypeLike) -> npt.NDArray:
@@ -205,8 +233,12 @@ def _view(buffer: pa.Buffer | None, dtype: npt.DTypeLike) -> npt.NDArray:
 class Pool:
     """The rows of some shards as one table, in snapshot order."""
 
-    def __init__(self, name: str, corpus: Place, shards: Sequence[SnapshotShard]) -> None:
+    def __init__(
+        self, name: str, corpus: Place, shards: Sequence[SnapshotShard], verified: Verified | None = None
+    ) -> None:
+        """Args: what knows which shards are sound, if they are to be held against their hashes."""
         self.name = name
+        self._verified = verified
         self._corpus = store = as_store(corpus)
         self._shards = filled = [shard for shard in shards if shard.rows]
         self._starts = np.cumsum([0, *(shard.rows for shard in filled)])
@@ -215,7 +247,9 @@ class Pool:
         @lru_cache(OPEN_SHARDS)
         def open_shard(number: int) -> Shard:
             shard = filled[number]
-            return open_fetched(store, shard.path, shard.sha256, shard.bytes, partial(Shard, rows=shard.rows))
+            # A file of the local cache may be evicted while it is mapped, which harms nothing.
+            opened = partial(Shard, rows=shard.rows, watched=store.folder is not None)
+            return open_fetched(store, shard.path, shard.sha256, shard.bytes, opened)
 
         @lru_cache(INDEXED_SHARDS)
         def index_shard(number: int) -> RowIndex:
@@ -240,8 +274,17 @@ class Pool:
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         return [self._shards[shard].source for shard in shards.tolist()]
 
+    def unverified_bytes(self) -> int:
+        """Bytes of the shards that will be hashed when they are first used."""
+        if self._verified is None:
+            return 0
+        return sum(one.bytes for one in self._shards if not self._verified.is_known(self._local(one), one.sha256))
+
+    def _local(self, shard: SnapshotShard) -> Path:
+        return self._corpus.fetch(shard.path, shard.sha256, shard.bytes)
+
     def row(self, number: int) -> Row:
-        """Row `number` of the pool."""
+        """Row `number` of the pool. Its shard must have been prepared."""
         shard, place = self._locate(number)
         return self._open(shard).row(place)
 
@@ -275,10 +318,16 @@ class Pool:
         """Numbers of the shards that hold `rows`."""
         return np.unique(np.searchsorted(self._starts, rows, side="right") - 1).tolist()
 
-    def fetch(self, number: int) -> None:
-        """Bring a shard into the local cache, if the corpus lies in an object store."""
+    def prepare(self, number: int) -> None:
+        """Bring a shard into the local cache, if the corpus lies in an object store; otherwise hold it against its hash
+        in the snapshot, if it is not known to be sound.
+
+        Raises ValueError or FileNotFoundError with one line that names the shard.
+        """
         shard = self._shards[number]
-        self._corpus.fetch(shard.path, shard.sha256, shard.bytes)
+        path = self._local(shard)
+        if self._verified is not None:
+            self._verified.check(path, shard.sha256)
 
     def _locate(self, number: int) -> tuple[int, int]:
         """Shard, and row of the shard, of a row of the pool."""
@@ -286,8 +335,8 @@ class Pool:
         return shard, number - int(self._starts[shard])
 
 
-def check_files(corpus: Place, snapshot: Snapshot, *, verify: bool = False) -> None:
-    """Check that every shard of the snapshot is there and whole: by size, and with `verify` by its SHA-256.
+def check_files(corpus: Place, snapshot: Snapshot) -> None:
+    """Check that every shard of the snapshot is there and has its size. `Pool.prepare` looks at the content.
 
     In an object store that takes one listing; what comes from there is compared with its SHA-256 in any case.
 
@@ -307,10 +356,6 @@ def check_files(corpus: Place, snapshot: Snapshot, *, verify: bool = False) -> N
             raise ValueError(
                 f"{path}: {size} bytes where snapshot {snapshot.name} says {shard.bytes}; restore it or build again"
             )
-        if verify:
-            found = open_fetched(store, shard.path, shard.sha256, shard.bytes, file_sha256)
-            if found != shard.sha256:
-                raise ValueError(f"{path}: content differs from snapshot {snapshot.name}; restore it or build again")
 
 
 def check_fingerprints(snapshot: Snapshot, model: Fingerprints) -> None:

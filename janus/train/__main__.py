@@ -39,8 +39,11 @@ class Command:
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     snapshot: str = ""
     """Name of the snapshot to train on; empty for the latest, or the one that the run to continue began with."""
+    new_recipe: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Continue a run with another recipe (or --snapshot) than its newest checkpoint was made with. Trained modules,
+    optimiser and starting model stay; the change is named in recipe.json."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if there is one."""
+    """auto: CUDA if there is one. A GPU that is there but cannot be used is an error."""
 
 
 def read_command(args: list[str]) -> Command:
@@ -80,7 +83,7 @@ def main() -> None:
     from janus.train.loop import train
     from janus.train.record import Inputs
 
-    inputs = Inputs(command.model, command.data, command.out, command.snapshot)
+    inputs = Inputs(command.model, command.data, command.out, command.snapshot, command.new_recipe)
     train(command.recipe, inputs, console(), device=command.device)
 
 

@@ -6,7 +6,10 @@ import math
 import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
+
+from torch import nn
 
 from janus.packed import TASK_IDS, PackedBatch
 
@@ -45,6 +48,18 @@ def check_finite(
             f"step {step}: the gradient of {', '.join(bad)} is not finite though this rank's losses are; "
             f"this rank's samples: {shown}"
         )
+
+
+def check_weights(model: nn.Module, where: Path) -> None:
+    """Raise ValueError with one line naming the first weight of a starting model that is no finite number.
+
+    Training would only find a loss that is not finite, and blame the samples.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            count = int((~tensor.isfinite()).sum())
+            found = f"{count:,} of the {tensor.numel():,} numbers of {name} are not finite"
+            raise ValueError(f"{where}: {found}; this model cannot be trained")
 
 
 def documents_of(batches: Sequence[PackedBatch]) -> list[list[tuple[str, bytes]]]:

@@ -26,7 +26,7 @@ from janus.train.display import Display
 from janus.train.failures import in_one_line
 from janus.train.flops import CONVENTION, count_flops, peak_flops
 from janus.train.gradients import Clipper
-from janus.train.guard import StopRequest, check_finite
+from janus.train.guard import StopRequest, check_finite, check_weights
 from janus.train.logbook import Logbook, Reading
 from janus.train.loggers import Logger, Run, open_loggers
 from janus.train.optim import Optimizers, freeze
@@ -81,15 +81,28 @@ class Trainer:
             prints = fingerprints(inputs.model, snapshot.fingerprints.pixels)
             check_fingerprints(snapshot, prints)
             janus, self._processor = load_janus(inputs.model, dtype=torch.float32, device=world.device)
+            check_weights(janus, inputs.model)
             self._tokens = token_ids(self._processor, janus)
             self._samples = self._make_samples()
             self._loader = self._load(inputs.data, snapshot, recipe.data, steps=recipe.steps, start_step=start.step)
             self._held_out = self._load_held_out(prints)
             if world.is_main:
                 run = identity(recipe, model_digest(inputs.model), self._loader.order)
+                changes = {}
                 if start.checkpoint:
-                    check_identity(read_state(start.checkpoint)["identity"], run, start.checkpoint)
-                write_record(recipe, inputs, snapshot=snapshot.name, world=world, identity=run, step=start.step)
+                    found = read_state(start.checkpoint)["identity"]
+                    changes = check_identity(found, run, start.checkpoint, new_recipe=inputs.new_recipe)
+                    if start.step > recipe.steps:
+                        raise ValueError(f"--steps {recipe.steps}: {start.checkpoint} is already beyond that")
+                self._notes += write_record(
+                    recipe,
+                    inputs,
+                    snapshot=snapshot.name,
+                    world=world,
+                    identity=run,
+                    step=start.step,
+                    changes=changes,
+                )
 
         self._flops = count_flops(janus, recipe.train)
         freeze(janus, recipe.train)
@@ -119,6 +132,11 @@ class Trainer:
     def run(self) -> bool:
         """Train to the last step (True), or until asked to stop (False)."""
         show(self._card, self._recipe, self._console)
+        if unverified := self._loader.unverified_bytes:
+            self._notes.append(
+                f"{unverified / 2**30:.3g} GiB of shards are new to this machine: each is hashed when it is first used "
+                "and slows the first steps (--data.no-verify leaves it out)"
+            )
         for note in self._notes:
             self._console.print(f"[yellow]note:[/] {escape(note)}")
         peak = peak_flops(self._world.device)

@@ -201,9 +201,16 @@ class Recipe:
             raise ValueError(f"--optimizer.lr-scale names {', '.join(sorted(unknown))}: not among the trained modules")
 
     def identity(self) -> dict[str, Any]:
-        """The fields that decide the weights: a checkpoint may only be continued with the same ones."""
+        """The fields that decide the weights: a checkpoint may only be continued with the same ones.
+
+        A constant schedule knows no end, so with it a run may be lengthened; where it has phases, the step at which
+        they change is part of the data order's digest.
+        """
         fields = asdict(self)
         for name in ("parallel", "checkpoint", "watch"):
             del fields[name]
         fields["data"] = self.data.order()
+        del fields["data"]["first_share"]
+        if self.schedule.shape == "constant":
+            del fields["steps"]
         return fields

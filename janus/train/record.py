@@ -45,6 +45,8 @@ class Inputs:
     """Run folder."""
     snapshot: str = ""
     """Name of the snapshot; empty for the one the run began with, or else the latest."""
+    new_recipe: bool = False
+    """Whether a run may go on with another recipe or snapshot than its checkpoint was made with."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def find_start(inputs: Inputs) -> Start:
     step, path = newest
     began = read_state(path)["snapshot"]
     other = "a run stays on the snapshot it began with; choose another --out for a new run"
+    if inputs.new_recipe and inputs.snapshot:
+        began = load_snapshot(inputs.data, inputs.snapshot).name
     if inputs.snapshot not in ("", began):
         raise ValueError(f"{path} was trained on snapshot {began}, --snapshot is {inputs.snapshot}: {other}")
     if as_store(inputs.data).size(f"snapshots/{began}.json") is None:
@@ -104,15 +108,30 @@ def identity(recipe: Recipe, model: str, order: str) -> dict[str, Any]:
     return json.loads(json.dumps({"recipe": recipe.identity(), "model": model, "order": order}))
 
 
-def check_identity(found: dict[str, Any], wanted: dict[str, Any], where: Path) -> None:
-    """Raise ValueError naming the first field in which a checkpoint's identity differs."""
+def check_identity(found: dict[str, Any], wanted: dict[str, Any], where: Path, *, new_recipe: bool) -> dict[str, Any]:
+    """Compare the identity of the checkpoint at `where` with that of the run that is to continue it.
+
+    Returns the fields that differ, each with its values before and now: none, or with `new_recipe` those of the recipe.
+    Raises ValueError naming the first field that may not differ.
+    """
     before, now = _flat(found), _flat(wanted)
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            raise ValueError(
-                f"{where} was written by another run: {name} was {before.get(name)}, now {now.get(name)}; "
-                "continue with the same settings, or choose another --out"
-            )
+    changes = {
+        name: [before.get(name), now.get(name)]
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    }
+    for name, (old, new) in changes.items():
+        if new_recipe and name not in FIXED:
+            continue
+        hint = "continue with the same settings, or choose another --out"
+        if name not in FIXED:
+            hint = "continue with the same settings, with these by --new-recipe, or choose another --out"
+        raise ValueError(f"{where} was written by another run: {name} was {old}, now {new}; {hint}")
+    return changes
+
+
+FIXED = ("model", "recipe.train", "recipe.optimizer.name")
+"""What a checkpoint's tensors depend on: not even a new recipe may change it."""
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -125,11 +144,32 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def write_record(
-    recipe: Recipe, inputs: Inputs, *, snapshot: str, world: World, identity: dict[str, Any], step: int
-) -> None:
-    """Write `recipe.json`, or add one more start to it."""
+    recipe: Recipe,
+    inputs: Inputs,
+    *,
+    snapshot: str,
+    world: World,
+    identity: dict[str, Any],
+    step: int,
+    changes: dict[str, Any],
+) -> list[str]:
+    """Write `recipe.json`, or add one more start to it.
+
+    Args:
+        changes: what a new recipe changes of the checkpoint that the run continues (`check_identity`).
+
+    Returns a line for each way in which the run is not the one it was: lengthened, or with a new recipe.
+    """
     path = inputs.out / FILE
-    starts = read_record(inputs.out)["starts"] if path.is_file() else []
+    before = read_record(inputs.out) if path.is_file() else None
+    starts = before["starts"] if before else []
+    notes = []
+    if before and step and before["recipe"]["steps"] != recipe.steps:
+        changes = changes | {"recipe.steps": [before["recipe"]["steps"], recipe.steps]}
+        notes.append(f"the run's length was {before['recipe']['steps']} steps, now {recipe.steps}")
+    others = [f"{name} was {old}, now {new}" for name, (old, new) in changes.items() if name != "recipe.steps"]
+    if others:
+        notes.append(f"a new recipe after step {step}: {'; '.join(others)}")
     data = as_store(inputs.data)
     record = {
         "recipe": asdict(recipe),
@@ -137,9 +177,10 @@ def write_record(
         "data": data.url if data.folder is None else str(data.folder.resolve()),
         "snapshot": snapshot,
         "digests": {"model": identity["model"], "order": identity["order"]},
-        "starts": [*starts, {"step": step, **environment(world)}],
+        "starts": [*starts, {"step": step, **({"changes": changes} if changes else {}), **environment(world)}],
     }
     write_file(path, json.dumps(record, indent=1))
+    return notes
 
 
 def environment(world: World) -> dict[str, Any]:

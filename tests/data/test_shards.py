@@ -68,15 +68,16 @@ def test_look_up_and_census(corpus: tuple[Path, Snapshot]) -> None:
     assert pool.census().tolist() == list(range(170))
 
 
-def test_tokens_codes_and_pixels_are_views_into_the_map(corpus: tuple[Path, Snapshot]) -> None:
+def test_rows_are_copied_out_of_the_map(corpus: tuple[Path, Snapshot]) -> None:
     folder, snapshot = corpus
     before = pa.total_allocated_bytes()
     shard = Shard(folder / snapshot.shards[0].path, snapshot.shards[0].rows)
     rows = [shard.row(number) for number in range(100)]
     assert sum(len(image) for row in rows for image in row.pixels) > 50_000
-    # Only the 100 loss masks were unpacked from bits; nothing else lives in Arrow's memory.
+    # Nothing of it lives in Arrow's memory: the batches are mapped, and rows are NumPy's.
     assert pa.total_allocated_bytes() - before < 20_000
-    assert not rows[0].input_ids.flags.writeable
+    assert rows[0].input_ids.flags.owndata
+    assert all(image.flags.owndata for image in rows[0].pixels)
 
 
 @pytest.mark.parametrize("batch_rows", [64, 1000])
@@ -131,17 +132,6 @@ def test_shortened_shard(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=rf"{snapshot.shards[1].bytes - 8} bytes where snapshot .* says") as error:
         check_files(folder, snapshot)
-    assert one_line(error, path)
-
-
-def test_flipped_byte_is_found_by_verify_only(tmp_path: Path) -> None:
-    folder, snapshot, path = broken(tmp_path)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    check_files(folder, snapshot)
-    with pytest.raises(ValueError, match="content differs from snapshot") as error:
-        check_files(folder, snapshot, verify=True)
     assert one_line(error, path)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from janus.model.checkpoints.model_folder import load_janus, save_janus
 from janus.model.network import Janus
 from janus.packed import TASK_IDS, PackedBatch, TaskLosses
 from janus.train.checkpoint import committed
@@ -18,6 +19,7 @@ from janus.train.loop import train
 from janus.train.recipe import Checkpoint
 from janus.train.record import Inputs
 from tests.train.little import little_recipe
+from tests.train.steps import QUIET
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -61,3 +63,15 @@ def test_a_run_stops_at_the_bad_step(
         assert (uid.hex() in str(caught.value)) == (task == "text")
     assert committed(tmp_path / "checkpoints")[-1][0] <= 2
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+def test_weights_that_are_no_numbers_are_blamed_not_samples(model: Path, corpus: Path, tmp_path: Path) -> None:
+    janus, processor = load_janus(model)
+    with torch.no_grad():
+        janus.model.language_model.layers[1].mlp.up_proj.weight[3, :2] = float("nan")
+    save_janus(tmp_path / "model", janus, processor)
+    said = r"^\S+/model: 2 of the 2,048 numbers of model.language_model.layers.1.mlp.up_proj.weight are not finite"
+    with pytest.raises(ValueError, match=said) as caught:
+        train(little_recipe(2), Inputs(tmp_path / "model", corpus, tmp_path / "run"), QUIET, device="cpu")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()

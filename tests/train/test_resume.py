@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import random
@@ -29,8 +30,8 @@ from janus.train.__main__ import main
 from janus.train.checkpoint import committed
 from janus.train.loggers.json_lines import read_metrics
 from janus.train.loop import token_ids, train
-from janus.train.recipe import Checkpoint, Parallel, Recipe
-from janus.train.record import Inputs
+from janus.train.recipe import Checkpoint, Parallel, Recipe, Schedule
+from janus.train.record import Inputs, read_record
 from janus.train.step import accumulate
 from schemas.manifest import load_snapshot
 from tests.train.little import little_recipe
@@ -192,6 +193,63 @@ def test_a_checkpoint_of_another_run_is_refused(
         ValueError, match=r"step-000006 was written by another run: recipe.optimizer.lr was 0.002, now 1"
     ):
         train(other, Inputs(model, corpus, unbroken(1)), QUIET, device="cpu")
+
+
+def test_a_run_is_lengthened(model: Path, corpus: Path, tmp_path: Path) -> None:
+    """Stopped at 3 of 3 steps and continued to 6: the run of 6 steps, bit for bit."""
+    start = make_recipe()
+    recipe = replace(start, schedule=Schedule("constant", warmup=2))
+    calm, out = tmp_path / "calm", tmp_path / "run"
+    assert train(recipe, Inputs(model, corpus, calm), QUIET, device="cpu")
+    assert train(replace(recipe, steps=3), Inputs(model, corpus, out), QUIET, device="cpu")
+    text = io.StringIO()
+    assert train(recipe, Inputs(model, corpus, out), Console(file=text, width=200), device="cpu")
+    assert "note: the run's length was 3 steps, now 6" in text.getvalue()
+    assert curve(out) == curve(calm)
+    before, after = weights(calm), weights(out)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert [start.get("changes") for start in read_record(out)["starts"]] == [None, {"recipe.steps": [3, 6]}]
+    with pytest.raises(ValueError, match=r"^--steps 4: .*step-000006 is already beyond that$"):
+        train(replace(recipe, steps=4), Inputs(model, corpus, out), QUIET, device="cpu")
+    cosine = Schedule("cosine", warmup=2)
+    # A cosine bends by the run's length, and so does the step at which the sources change.
+    with pytest.raises(ValueError, match=r"recipe.schedule.shape was constant, now cosine; .*by --new-recipe"):
+        train(replace(recipe, steps=9, schedule=cosine), Inputs(model, corpus, out), QUIET, device="cpu")
+    phases = replace(recipe.data, first_group="imagenet", first_share=0.5)
+    out = tmp_path / "phases"
+    assert train(replace(recipe, data=phases, steps=4), Inputs(model, corpus, out), QUIET, device="cpu")
+    with pytest.raises(ValueError, match="by another run: order was"):
+        train(replace(recipe, data=phases), Inputs(model, corpus, out), QUIET, device="cpu")
+    same_step = replace(phases, first_share=2 / 6)
+    assert train(replace(recipe, data=same_step), Inputs(model, corpus, out), QUIET, device="cpu")
+
+
+def test_a_run_goes_on_with_a_new_recipe(model: Path, corpus: Path, tmp_path: Path) -> None:
+    recipe = little_recipe(3, steps=4, checkpoint=Checkpoint(every=2, keep=9))
+    out = tmp_path / "run"
+    assert train(recipe, Inputs(model, corpus, out), QUIET, device="cpu")
+    other = replace(
+        recipe,
+        steps=6,
+        optimizer=replace(recipe.optimizer, lr=1e-4),
+        data=replace(recipe.data, ratio=(1, 1, 1)),
+    )
+    with pytest.raises(ValueError, match=r"step-000004 was written by another run: order was .*by --new-recipe"):
+        train(other, Inputs(model, corpus, out), QUIET, device="cpu")
+    text = io.StringIO()
+    inputs = Inputs(model, corpus, out, new_recipe=True)
+    assert train(other, inputs, Console(file=text, width=2000), device="cpu")
+    assert "note: a new recipe after step 4: order was " in text.getvalue()
+    assert "recipe.optimizer.lr was 0.002, now 0.0001" in text.getvalue()
+    changes = read_record(out)["starts"][1]["changes"]
+    assert changes["recipe.data.ratio"] == [[5, 1, 6], [1, 1, 1]]
+    assert changes["recipe.steps"] == [4, 6]
+    assert [line["step"] for line in read_metrics(out / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    # From there on it is that run: no flag is needed.
+    assert train(other, Inputs(model, corpus, out), QUIET, device="cpu")
+    for fixed in (replace(other, train=("llm",)), replace(other, optimizer=replace(other.optimizer, name="adamw"))):
+        with pytest.raises(ValueError, match=r"recipe.(train|optimizer.name) was .*or choose another --out$"):
+            train(fixed, inputs, QUIET, device="cpu")
 
 
 def test_what_a_killed_save_leaves_is_no_checkpoint(tmp_path: Path) -> None:

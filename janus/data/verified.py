@@ -1,0 +1,69 @@
+"""Which shards have been read whole on this machine and found to be what their snapshot says.
+
+A shard is hashed when it is first used, and remembered by its path, size, time of change and inode: what it costs is
+paid once per machine, not per run. The memory is a file of digests, one a line, in the folder of the local cache
+(`storage.cache`); processes share it, for a line is appended in one write. Deleting it costs hashing again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from schemas.digest import digest, file_sha256
+from storage.cache import default_cache
+
+
+def cache_file() -> Path:
+    """Where this user's machine remembers."""
+    return default_cache().root / "verified-shards"
+
+
+class Verified:
+    """The shards known to be sound."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file or cache_file()
+        self._known: set[str] = set()
+        self._here: set[Path] = set()
+        self._size = 0
+        self._read()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            if (size := self._file.stat().st_size) != self._size:
+                self._known.update(self._file.read_text().split())
+                self._size = size
+
+    def is_known(self, path: Path, sha256: str) -> bool:
+        """Whether the file at `path` was found to have this hash, and has not been touched since."""
+        return path in self._here or _key(path, sha256) in self._known
+
+    def check(self, path: Path, sha256: str) -> None:
+        """Hash the file at `path` unless that is known. May be called by several threads.
+
+        Raises ValueError with one line if it has another hash.
+        """
+        if path in self._here:
+            return
+        key = _key(path, sha256)
+        if key not in self._known:
+            self._read()  # another process may have been here
+        if key not in self._known:
+            if file_sha256(path) != sha256 or _key(path, sha256) != key:
+                raise ValueError(f"{path}: its content is not what the snapshot says; restore it or build again")
+            # A cache that cannot be written costs time, and no more.
+            with contextlib.suppress(OSError):
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with self._file.open("a") as file:
+                    file.write(f"{key}\n")
+            self._known.add(key)
+        self._here.add(path)
+
+
+def _key(path: Path, sha256: str) -> str:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: shard of the snapshot is missing; restore it or build again") from None
+    return digest([str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino, sha256])
