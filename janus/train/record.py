@@ -28,7 +28,7 @@ from janus.train.world import World
 from schemas.digest import digest, file_sha256
 from schemas.files import write_file
 from schemas.manifest import load_snapshot
-from storage.store import Place, as_store
+from storage.store import as_store, is_url
 
 FILE = "recipe.json"
 
@@ -39,7 +39,7 @@ class Inputs:
 
     model: Path
     """Hugging Face Janus folder."""
-    data: Place
+    data: str | Path
     """Corpus: its folder or address."""
     out: Path
     """Run folder."""
@@ -120,7 +120,7 @@ def write_record(
     record = {
         "recipe": asdict(recipe),
         "model": str(inputs.model.resolve()),
-        "data": str(inputs.data.resolve()),
+        "data": str(inputs.data) if is_url(inputs.data) else str(Path(inputs.data).resolve()),
         "snapshot": snapshot,
         "digests": {"model": identity["model"], "order": identity["order"]},
         "starts": [*starts, {"step": step, **environment(world)}],
