@@ -16,15 +16,17 @@ docs/data-order.md states what this guarantees.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from janus.data.blocks import BlockOrder
 from janus.data.config import DataOrder
-from janus.data.order import Cycle, key64, shuffled, unit_interval
+from janus.data.order import I64, Cycle, key64, shuffled, unit_interval
 from janus.data.pack import pack_stream
 from janus.data.shards import RowIndex
 from schemas.sample import TASKS, Task
@@ -50,6 +52,9 @@ class Rows(Protocol):
 
     def census(self) -> npt.NDArray[np.int64]:
         """Numbers of all rows, or of a large even sample: enough to know the length distribution."""
+
+    def block_order(self, block_shards: int, key: int) -> BlockOrder:
+        """The rows shuffled by blocks of so many shards."""
 
     def where(self, number: int) -> str:
         """Name of a row, for messages."""
@@ -162,7 +167,7 @@ class _PhasePlan:
         self._num_steps = phase.num_steps
         self._pools = phase.pools
         self._consumed = consumed
-        self._keys = {rows.name: key64("order", config.seed, rows.name) for rows in phase.pools.values()}
+        self._orders = {rows.name: _order(rows, config) for rows in phase.pools.values()}
         self._window: _Window | None = None
         census = {task: self._census(task, rows) for task, rows in phase.pools.items()}
         self._cycle = Cycle(_cycle_counts(config, census))
@@ -254,7 +259,7 @@ class _PhasePlan:
         columns |= {name: np.empty(stop - start, np.bool_) for name in ("short", "drop")}
         for task, rows in self._pools.items():
             slots = np.flatnonzero(tasks == TASKS.index(task))
-            row, epoch = shuffled(index[slots] + self._consumed[rows.name], len(rows), self._keys[rows.name])
+            row, epoch = self._orders[rows.name](index[slots] + self._consumed[rows.name])
             found = rows.look_up(row)
             short, drop = _augmentation(task, found, epoch, self._config)
             length = np.where(short, found.short_length, found.length)
@@ -270,6 +275,14 @@ class _PhasePlan:
                 f"{rows.where(int(row[wrong[0]]))} has {length[wrong[0]]} tokens, data.seq_len is "
                 f"{self._config.seq_len}; raise it, or build the corpus with a smaller tokenize.max_length"
             )
+
+
+def _order(rows: Rows, config: DataOrder) -> Callable[[I64], tuple[I64, I64]]:
+    """Row and epoch of each index of the endless stream over `rows`."""
+    key = key64("order", config.seed, rows.name)
+    if config.shuffle == "block":
+        return rows.block_order(config.block_shards, key).rows
+    return partial(shuffled, size=len(rows), key=key)
 
 
 def _at_least(count: int, packs: list[list[int]]) -> list[list[int]]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from janus.data.blocks import BlockOrder
 from schemas.digest import file_sha256
 from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
@@ -250,6 +251,11 @@ class Pool:
         count = min(len(self._shards), CENSUS_SHARDS)
         chosen = [number * len(self._shards) // count for number in range(count)]
         return np.concatenate([np.arange(self._starts[shard], self._starts[shard + 1]) for shard in chosen])
+
+    def block_order(self, block_shards: int, key: int) -> BlockOrder:
+        """The rows shuffled by blocks of so many shards, each source spread evenly over the epoch."""
+        rows, sources = zip(*((shard.rows, shard.source) for shard in self._shards), strict=True)
+        return BlockOrder(rows, sources, block_shards, key)
 
     def where(self, number: int) -> str:
         """Shard and row number of a row of the pool, for error messages."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from janus.data.blocks import BlockOrder
 from janus.data.order import key64, mix64
 from janus.data.shards import RowIndex
 
 
 class Counted:
     """`rows` rows with lengths spread over [low, high), and the number of rows that were ever asked for."""
+
+    SHARD_ROWS = 2048
 
     def __init__(self, name: str, rows: int, low: int, high: int) -> None:
         self.name = name
@@ -28,6 +31,11 @@ class Counted:
 
     def census(self) -> npt.NDArray[np.int64]:
         return np.arange(0, self._rows, max(1, self._rows // 50_000))
+
+    def block_order(self, block_shards: int, key: int) -> BlockOrder:
+        whole, rest = divmod(self._rows, self.SHARD_ROWS)
+        rows = [self.SHARD_ROWS] * whole + [rest] * (rest > 0)
+        return BlockOrder(rows, ["one"] * len(rows), block_shards, key)
 
     def where(self, number: int) -> str:
         return f"{self.name}: row {number}"
