@@ -16,11 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
-from janus.data.order import I64, key64, mix64, permute
+from janus.data.config import DataOrder
+from janus.data.order import I64, key64, mix64, permute, shuffled
+from schemas.manifest import SnapshotShard
+
+Stream = Callable[[I64], tuple[I64, I64]]
+"""Row and epoch of each index of an endless stream of rows: int64[N] to int64[N] both."""
 
 EPOCHS_KEPT = 2
 """Orders of epochs kept in memory (24 bytes a shard each): a window may lie on both sides of an epoch's end."""
@@ -115,3 +120,11 @@ def _orders(rows: I64, sources: Sequence[str], block_shards: int, key: int) -> C
         return _Epoch(ordered, starts, starts[ends], key64("rows", key, epoch))
 
     return order
+
+
+def stream(shards: Sequence[SnapshotShard], order: DataOrder, key: int) -> Stream:
+    """The endless stream over the rows of `shards`, numbered shard after shard, in the order that `order` asks for."""
+    if order.shuffle == "block":
+        rows, sources = zip(*((shard.rows, shard.source) for shard in shards), strict=True)
+        return BlockOrder(rows, sources, order.block_shards, key).rows
+    return partial(shuffled, size=sum(shard.rows for shard in shards), key=key)

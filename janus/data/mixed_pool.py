@@ -8,7 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from janus.data.order import Shares, key64, shuffled
+from janus.data.blocks import Stream
+from janus.data.config import DataOrder
+from janus.data.order import I64, Shares
 from janus.data.shards import Pool, Row, RowIndex
 
 WHOLE = 2**30
@@ -25,8 +27,7 @@ class MixedPool:
         self._pool = pool
         self._parts = [math.floor(shares[source] * WHOLE) for source in pool.sources]
         self._shares = Shares(self._parts)
-        self._sizes = list(pool.sources.values())
-        self._firsts = np.cumsum([0, *self._sizes])[:-1]
+        self._firsts = np.cumsum([0, *pool.sources.values()])[:-1]
 
     def __len__(self) -> int:
         return len(self._pool)
@@ -35,15 +36,20 @@ class MixedPool:
         """Share of each source."""
         return {source: part / sum(self._parts) for source, part in zip(self.sources, self._parts, strict=True)}
 
-    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def stream(self, order: DataOrder) -> Stream:
         """Row, and epoch of its source, of each index: every row of a source once per epoch of that source."""
-        source, place = self._shares.places(index)
-        row, epoch = np.empty(len(index), np.int64), np.empty(len(index), np.int64)
-        for number, name in enumerate(self.sources):
-            here = np.flatnonzero(source == number)
-            found, epoch[here] = shuffled(place[here], self._sizes[number], key64("order", seed, self.name, name))
-            row[here] = found + self._firsts[number]
-        return row, epoch
+        streams = [self._pool.stream_of(name, order) for name in self.sources]
+
+        def mixed(index: I64) -> tuple[I64, I64]:
+            source, place = self._shares.places(index)
+            row, epoch = np.empty(len(index), np.int64), np.empty(len(index), np.int64)
+            for number, one in enumerate(streams):
+                here = np.flatnonzero(source == number)
+                found, epoch[here] = one(place[here])
+                row[here] = found + self._firsts[number]
+            return row, epoch
+
+        return mixed
 
     def census(self) -> npt.NDArray[np.int64]:
         """Numbers of rows, as many of each source as its share: enough to know the length distribution."""

@@ -23,6 +23,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from janus.data.blocks import Stream
 from janus.data.config import DataOrder
 from janus.data.order import Cycle, key64, shuffled, unit_interval
 from janus.data.pack import pack_stream
@@ -45,8 +46,8 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Number of rows."""
 
-    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Row and epoch of each index of the endless stream of documents: a closed form."""
+    def stream(self, order: DataOrder) -> Stream:
+        """The endless stream of its rows: a closed form."""
 
     def look_up(self, rows: npt.NDArray[np.int64]) -> RowIndex:
         """Lengths and identities of `rows`."""
@@ -174,6 +175,7 @@ class _PhasePlan:
         self._num_steps = phase.num_steps
         self._pools = phase.pools
         self._consumed = consumed
+        self._streams = {rows.name: rows.stream(config) for rows in phase.pools.values()}
         self._window: _Window | None = None
         census = {task: self._census(task, rows) for task, rows in phase.pools.items()}
         self._cycle = Cycle(_cycle_counts(config, census))
@@ -265,7 +267,7 @@ class _PhasePlan:
         columns |= {name: np.empty(stop - start, np.bool_) for name in ("short", "drop")}
         for task, rows in self._pools.items():
             slots = np.flatnonzero(tasks == TASKS.index(task))
-            row, epoch = rows.stream(index[slots] + self._consumed[rows.name], self._config.seed)
+            row, epoch = self._streams[rows.name](index[slots] + self._consumed[rows.name])
             found = rows.look_up(row)
             short, drop = augmentation(task, found, epoch, self._config)
             length = np.where(short, found.short_length, found.length)

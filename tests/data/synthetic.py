@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
+from janus.data.blocks import BlockOrder, Stream
+from janus.data.config import DataOrder
 from janus.data.order import key64, mix64, shuffled
 from janus.data.shards import RowIndex
 
 
 class Counted:
     """`rows` rows with lengths spread over [low, high), and the number of rows that were ever asked for."""
+
+    SHARD_ROWS = 2048
 
     def __init__(self, name: str, rows: int, low: int, high: int) -> None:
         self.name = name
@@ -20,8 +26,13 @@ class Counted:
     def __len__(self) -> int:
         return self._rows
 
-    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        return shuffled(index, self._rows, key64("order", seed, self.name))
+    def stream(self, order: DataOrder) -> Stream:
+        key = key64("order", order.seed, self.name)
+        if order.shuffle == "row":
+            return partial(shuffled, size=self._rows, key=key)
+        whole, rest = divmod(self._rows, self.SHARD_ROWS)
+        rows = [self.SHARD_ROWS] * whole + [rest] * (rest > 0)
+        return BlockOrder(rows, ["one"] * len(rows), order.block_shards, key).rows
 
     def look_up(self, rows: npt.NDArray[np.int64]) -> RowIndex:
         self.touched += len(rows)
