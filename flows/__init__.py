@@ -1,1 +1,1 @@
-"""What runs when: Prefect flows around the pipelines, and the demo that runs everything."""
+"""What runs when: Prefect flows around the pipelines."""

@@ -76,7 +76,7 @@ def build_corpus(
 ) -> str:
     """Build or refresh one corpus inside a flow run; returns the name of its newest snapshot.
 
-    Raises ValueError or FileNotFoundError with one line for what a user must mend.
+    Raises ValueError or FileNotFoundError with one line for what a user has to correct.
     """
     crashed_runs.claim(out)
     loaded = load_spec(spec, variables)

@@ -38,7 +38,7 @@ def test_commands_are_accepted_by_the_programs_they_call(steps: dict[str, Step])
         assert (train.recipe.stage, train.recipe.preset) == (stage, "tiny")
         start = f"train/stage{stage - 1}/model" if stage > 1 else "base/janus"
         assert train.model == Path("runs/demo") / start
-        assert train.data == Path("runs/demo/corpora") / demo.CORPORA[stage - 1]
+        assert Path(train.data) == Path("runs/demo/corpora") / demo.CORPORA[stage - 1]
     evaluate, benchmarks = read_command(steps["evaluate"].arguments)
     assert (evaluate.model, evaluate.baseline) == ("runs/demo/train/stage3/model", "runs/demo/base/janus")
     assert list(benchmarks) == ["pope", "multiple_choice", "counting", "geneval"]
