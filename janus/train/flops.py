@@ -59,17 +59,22 @@ class Flops:
         return sequences * (self.per_position * seq_len + self.per_square * seq_len**2)
 
 
-def count_flops(janus: Janus, train: Iterable[str]) -> Flops:
-    """FLOPs of `janus` with the modules `train` trained."""
-    trained = set(train)
+def count_flops(janus: Janus, train: Iterable[str], adapted: Iterable[str] = ()) -> Flops:
+    """FLOPs of `janus` with the modules `train` trained whole and `adapted` by adapters (which themselves, some
+    hundredths of their module, are left out).
+    """
+    whole, by_adapter = set(train), set(adapted)
+    trained = whole | by_adapter
 
     def matrices(module: str, skip: str = "embed") -> int:
         named = janus.get_submodule(MODULES[module]).named_parameters()
         return sum(parameter.numel() for name, parameter in named if parameter.ndim >= 2 and skip not in name)
 
     def cost(module: str, before: Iterable[str]) -> int:
-        """2 per weight forward, 2 for activations' gradients if something before trains, 2 for weights' if it does."""
-        return 2 + 2 * bool(trained & set(before)) + 2 * (module in trained)
+        """2 per weight forward, 2 for activations' gradients if something before it trains or an adapter inside, 2 for
+        weights' if it trains whole.
+        """
+        return 2 + 2 * bool(trained & set(before) or module in by_adapter) + 2 * (module in whole)
 
     encoder, text = janus.config.vision_config, janus.config.text_config
     patches = janus.config.vision_config.num_image_tokens
