@@ -54,6 +54,7 @@ def read_command(args: list[str]) -> Command:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--stage", type=int)
     first.add_argument("--preset")
+    first.add_argument("--lora.rank", type=int, default=0, dest="rank")
     try:
         chosen, rest = first.parse_known_args(args)
     except argparse.ArgumentError as error:
@@ -63,7 +64,7 @@ def read_command(args: list[str]) -> Command:
         for name, values in (("stage", STAGES), ("preset", PRESETS)):
             if getattr(chosen, name) is None:
                 raise UserError(f"--{name} is missing: expected one of {', '.join(map(str, values))}")
-    start = recipe(chosen.preset or "tiny", chosen.stage or 1)
+    start = recipe(chosen.preset or "tiny", chosen.stage or 1, {"lora": {"rank": chosen.rank}})
     return parse(
         Command,
         prog=PROG,

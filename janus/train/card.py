@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from janus.data.mixture import SourceUse, repeats, show_uses
 from janus.data.plan import Forecast
+from janus.model.lora import LoraLinear, is_adapter
 from janus.model.network import MODULES, Janus
 from janus.train.flops import Flops
+from janus.train.optim import module_of
 from janus.train.recipe import Recipe
 from schemas.manifest import Snapshot
 from schemas.sample import TASKS, Task
@@ -32,6 +35,8 @@ class Part:
     name: str
     parameters: int
     trained: bool
+    adapters: int = 0
+    """Parameters of its low-rank adapters, which are not among `parameters`."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,11 @@ def make_card(
     """The card of a run; `shards` processes share weights and state under FSDP (1 for none)."""
     parts = []
     for name, path in MODULES.items():
-        count = sum(parameter.numel() for parameter in janus.get_submodule(path).parameters())
-        parts.append(Part(name, count, name in recipe.train))
-    trained = sum(part.parameters for part in parts if part.trained)
-    whole = sum(part.parameters for part in parts)
-    moments = 1 if recipe.optimizer.name == "muon" else 2
+        counts = {name: size for name, size in parameter_counts(janus.get_submodule(path)).items()}
+        adapters = sum(size for name, size in counts.items() if is_adapter(name))
+        parts.append(Part(name, sum(counts.values()) - adapters, name in recipe.train, adapters))
     # fp32 weights (masters, under bf16), gradients and moments; the bf16 copies FSDP gathers live layer by layer.
-    state_bytes = 4 * (whole + trained * (1 + moments)) // shards
+    state_bytes = training_bytes(janus, recipe) // shards
     vocabulary = math.log(janus.config.text_config.vocab_size)
     codebook = math.log(janus.config.vq_config.num_embeddings)
     ceilings = {task: codebook if task == "generation" else vocabulary for task in TASKS}
@@ -104,6 +107,26 @@ def make_card(
     )
 
 
+def parameter_counts(module: nn.Module) -> dict[str, int]:
+    """Parameters of `module` by name; of weights in 4 bits, as many as they stand for."""
+    counts = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    for name, layer in module.named_modules():
+        if isinstance(layer, LoraLinear):
+            counts[f"{name}.weight" if name else "weight"] = layer.in_features * layer.out_features
+    return counts
+
+
+def training_bytes(janus: Janus, recipe: Recipe) -> int:
+    """Bytes of weights, gradients and optimiser state of `janus`, its adapters added, on a process that holds all."""
+    moments = {"adamw": 8, "adamw8bit": 2, "muon": 4}[recipe.optimizer.name]
+    total = 0
+    for name, parameter in janus.named_parameters():
+        total += parameter.numel() * parameter.element_size()
+        if is_adapter(name) or module_of(name) in recipe.train:
+            total += parameter.numel() * (4 + moments)
+    return total
+
+
 def show(card: Card, recipe: Recipe, console: Console) -> None:
     """Print the card."""
     modules = Table(title=f"Run card: {card.title}", title_justify="left", box=None, pad_edge=False)
@@ -111,7 +134,10 @@ def show(card: Card, recipe: Recipe, console: Console) -> None:
     modules.add_column("parameters", justify="right")
     modules.add_column("")
     for part in card.parts:
-        modules.add_row(part.name, f"{part.parameters:,}", "[green]trains[/]" if part.trained else "[dim]frozen[/]")
+        state = "[green]trains[/]" if part.trained else "[dim]frozen[/]"
+        if part.adapters:
+            state = f"[green]{part.adapters:,} in adapters train[/]"
+        modules.add_row(part.name, f"{part.parameters:,}", state)
     console.print(modules)
     console.print(f"on {card.device}")
     data = recipe.data

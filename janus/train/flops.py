@@ -94,9 +94,12 @@ def count_tokens(batch: PackedBatch) -> int:
     return batch.input_ids.numel() - sum(batch.padding)
 
 
-def count_flops(janus: Janus, train: Iterable[str]) -> Flops:
-    """FLOPs of `janus` with the modules `train` trained."""
-    trained = set(train)
+def count_flops(janus: Janus, train: Iterable[str], adapted: Iterable[str] = ()) -> Flops:
+    """FLOPs of `janus` with the modules `train` trained whole and `adapted` by adapters (which themselves, some
+    hundredths of their module, are left out).
+    """
+    whole, by_adapter = set(train), set(adapted)
+    trained = whole | by_adapter
 
     def matrices(module: str) -> list[tuple[str, int]]:
         named = janus.get_submodule(MODULES[module]).named_parameters()
@@ -104,13 +107,13 @@ def count_flops(janus: Janus, train: Iterable[str]) -> Flops:
         return [(name, p.numel()) for name, p in named if p.ndim >= 2 and not any(table in name for table in tables)]
 
     def cost(module: str, before: Iterable[str]) -> int:
-        """Per use of the module: 2 per weight forward, 2 for its own gradient where it trains, and 2 for that of what
-        comes in, where something before it trains: another module, or an earlier layer of its own.
+        """Per use of the module: 2 per weight forward, 2 for its own gradient where it trains whole, and 2 for that of
+        what comes in, where something before it trains: another module, or an earlier layer of its own.
         """
         total = 0
         for number, (_, weights) in enumerate(matrices(module)):
             incoming = bool(trained & set(before)) or (module in trained and number > 0)
-            total += weights * (2 + 2 * (module in trained) + 2 * incoming)
+            total += weights * (2 + 2 * (module in whole) + 2 * incoming)
         return total
 
     encoder, text = janus.config.vision_config, janus.config.text_config

@@ -29,7 +29,7 @@ from janus.train.gradients import Clipper
 from janus.train.guard import StopRequest, check_finite, check_weights
 from janus.train.logbook import Logbook, Reading
 from janus.train.loggers import Logger, Run, open_loggers
-from janus.train.optim import Optimizers, freeze
+from janus.train.optim import Optimizers
 from janus.train.parallel import parallelize
 from janus.train.recipe import Recipe
 from janus.train.record import Inputs, check_identity, find_start, identity, model_digest, write_record
@@ -37,8 +37,9 @@ from janus.train.repeatable import repeatable
 from janus.train.run_lock import run_lock
 from janus.train.schedule import lr_factor
 from janus.train.step import LossModule, accumulate
+from janus.train.trained import choose_trained, seed_dropout, weight_types
 from janus.train.watch import Samples, held_out_loss
-from janus.train.weights import plain_copy, write_model
+from janus.train.weights import plain_copy, write_adapted, write_model
 from janus.train.world import World, describe_devices, join_world
 from schemas.manifest import Fingerprints, Snapshot, load_snapshot
 from storage.store import Place
@@ -80,7 +81,7 @@ class Trainer:
             snapshot = self._snapshot(inputs.data, start.snapshot)
             prints = fingerprints(inputs.model, snapshot.fingerprints.pixels)
             check_fingerprints(snapshot, prints)
-            janus, self._processor = load_janus(inputs.model, dtype=torch.float32, device=world.device)
+            janus, self._processor = load_janus(inputs.model, dtype=weight_types(recipe), device=world.device)
             check_weights(janus, inputs.model)
             self._tokens = token_ids(self._processor, janus)
             self._samples = self._make_samples()
@@ -104,8 +105,9 @@ class Trainer:
                     changes=changes,
                 )
 
-        self._flops = count_flops(janus, recipe.train)
-        freeze(janus, recipe.train)
+        self._flops = count_flops(janus, recipe.train, recipe.adapted)
+        with world.agreed():
+            choose_trained(janus, recipe.train, recipe.lora, seed=recipe.data.seed)
         self._plain = LossModule(janus, isolate_documents=recipe.isolate_documents)
         self._module, shards = parallelize(self._plain, recipe, world)
         # Only now: sharding replaces the parameters.
@@ -169,7 +171,10 @@ class Trainer:
         if not finished:
             self._console.print(f"stopped after step {self._done}; the same command continues")
             return False
-        write_model(self._inputs.out / "model", self._plain, self._processor, self._world)
+        if self._recipe.lora.rank:
+            write_adapted(self._inputs, self._recipe, self._plain, self._processor, self._world)
+        else:
+            write_model(self._inputs.out / "model", self._plain, self._processor, self._world)
         self._console.print(f"done: {self._inputs.out / 'model'}")
         return True
 
@@ -188,6 +193,7 @@ class Trainer:
 
         for batches in self._world.each(self._loader):
             self._log.begin(batches)
+            seed_dropout(self._recipe, self._done, self._world.rank)
             done = accumulate(self._module, batches, self._world, self._recipe, stop=stop.wanted)
             norms = self._clipper.clip()
             factor = lr_factor(self._recipe.schedule, self._done, self._recipe.steps)

@@ -1,4 +1,4 @@
-"""Optimisers: fused AdamW, or Muon beside it, with state that is saved by parameter name.
+"""Optimisers: fused or 8-bit AdamW, or Muon beside AdamW, with state that is saved by parameter name.
 
 Only trained parameters are here, so frozen ones have no state. Every trained parameter has a gradient at every step
 (`janus.train.step`), so all step counts are the run's.
@@ -18,6 +18,8 @@ from janus.train.recipe import Optimizer
 
 ADAMW_STATE = ("exp_avg", "exp_avg_sq")
 MUON_STATE = ("momentum_buffer",)
+EIGHT_BIT_STATE = ("state1", "state2", "absmax1", "absmax2")
+"""bitsandbytes' averages, and the scale of each block of them where they are in 8 bits (small tensors are not)."""
 TABLES = ("embed_tokens", "generation_embeddings", "position_embedding")
 """Parts of the names of embedding tables, here and in other LLMs and encoders that `transformers` has."""
 OUTPUTS = ("lm_head", "generation_head.vision_head")
@@ -51,8 +53,8 @@ def freeze(model: nn.Module, train: Iterable[str]) -> dict[str, nn.Parameter]:
 
 
 def is_hidden_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """Whether Muon may have it: a matrix that maps features to features, so no embedding and no output layer."""
-    return parameter.ndim == 2 and not any(part in name for part in (*TABLES, *OUTPUTS))
+    """Whether Muon may have it: a matrix that maps features to features, so no embedding, output layer or adapter."""
+    return parameter.ndim == 2 and not any(part in name for part in (*TABLES, *OUTPUTS, ".lora_"))
 
 
 def decays(name: str, parameter: torch.Tensor) -> bool:
@@ -71,7 +73,7 @@ class Optimizers:
         rest = [name for name in parameters if name not in hidden]
         if rest:
             groups = self._groups(config, rest, config.lr)
-            self._all.append(torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True))
+            self._all.append(_adamw(config, groups))
         if hidden:
             groups = self._groups(config, [name for name in parameters if name in hidden], config.muon_lr)
             self._all.append(Muon(groups))
@@ -107,15 +109,30 @@ class Optimizers:
         tensors = {}
         names = {parameter: name for name, parameter in self.parameters.items()}
         for optimizer in self._all:
-            adamw = isinstance(optimizer, torch.optim.AdamW)
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
+            for number, group in enumerate(optimizer.param_groups):
+                for index, parameter in enumerate(group["params"]):
                     state = optimizer.state[parameter]
-                    for key in ADAMW_STATE if adamw else MUON_STATE:
+                    if hasattr(optimizer, "init_state"):  # bitsandbytes
+                        if not state:
+                            optimizer.init_state(group, parameter, number, index)
+                        state["step"] = step
+                        keys: tuple[str, ...] = tuple(key for key in EIGHT_BIT_STATE if key in state)
+                    elif isinstance(optimizer, torch.optim.AdamW):
+                        # Fused AdamW wants it as a tensor beside the weights. It is the run's step, so never saved.
+                        state["step"] = torch.tensor(float(step), device=parameter.device)
+                        keys = ADAMW_STATE
+                    else:
+                        keys = MUON_STATE
+                    for key in keys:
                         if key not in state:
                             state[key] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
                         tensors[f"{names[parameter]}.{key}"] = state[key]
-                    if adamw:
-                        # Fused AdamW wants it as a tensor beside the weights. It is the run's step, so never saved.
-                        state["step"] = torch.tensor(float(step), device=parameter.device)
         return tensors
+
+
+def _adamw(config: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    if config.name != "adamw8bit":
+        return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
+    from janus.model.quantized import bitsandbytes
+
+    return bitsandbytes.optim.AdamW8bit(groups, betas=config.betas, eps=config.eps)

@@ -33,4 +33,6 @@ def recipe(preset: str, stage: int, changes: dict[str, Any] | None = None, where
     table = read_preset(preset)
     fields = {"stage": stage, "preset": preset, "train": TRAINED[stage]}
     fields = overlay(overlay(fields, table.get("training", {})), table["stage"][str(stage)])
+    if (changes or {}).get("lora", {}).get("rank"):
+        fields["train"] = ()  # beside adapters, only what is asked for
     return fill(Recipe, overlay(fields, changes or {}), where or f"preset {preset}, stage {stage}")

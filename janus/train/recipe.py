@@ -41,8 +41,9 @@ def _expect(holds: bool, option: str, value: object, expected: str) -> None:
 class Optimizer:
     """How gradients move weights."""
 
-    name: Literal["adamw", "muon"] = "adamw"
-    """adamw, or muon: orthogonalised momentum on the hidden matrices beside AdamW on all else (tiny preset)."""
+    name: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """adamw; adamw8bit: its averages in 8 bits, by bitsandbytes (`pip install janus-forge[quantized]`); muon:
+    orthogonalised momentum on the hidden matrices beside AdamW on all else (tiny preset)."""
     lr: float = 1e-4
     """Peak learning rate of AdamW."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -64,6 +65,36 @@ class Optimizer:
         _expect(0 <= self.weight_decay < math.inf, "optimizer.weight-decay", self.weight_decay, "at least 0")
         for module, factor in self.lr_scale.items():
             _expect(0 <= factor < math.inf, f"optimizer.lr-scale {module}", factor, "at least 0")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters beside frozen weights (LoRA, arXiv 2106.09685; docs/finetune.md)."""
+
+    rank: int = 0
+    """Rank of the adapters; 0 for none."""
+    alpha: float = 32.0
+    """An adapter's output counts alpha / rank times."""
+    dropout: float = 0.0
+    """Share of an adapter's inputs that are zeroed in training."""
+    modules: tuple[ModuleName, ...] = ("llm", "understanding_adaptor", "generation_adaptor", "image_head")
+    """Modules whose linear layers get an adapter. They are frozen otherwise; --train names those that train whole."""
+    dora: bool = False
+    """Train the length of each weight row besides (DoRA, arXiv 2402.09353)."""
+    quantize: Literal["none", "4bit"] = "none"
+    """4bit: frozen weights under adapters in NormalFloat 4 (QLoRA; `pip install janus-forge[quantized]`)."""
+
+    def __post_init__(self) -> None:
+        _expect(self.rank >= 0, "lora.rank", self.rank, "at least 0")
+        _expect(0 < self.alpha < math.inf, "lora.alpha", self.alpha, "a positive number")
+        _expect(0 <= self.dropout < 1, "lora.dropout", self.dropout, "a share in [0, 1)")
+        for module in self.modules:
+            has_layers = module not in ("vq", "code_embedding")
+            _expect(has_layers, "lora.modules", module, "modules with linear layers that a loss reaches")
+        if not self.rank:
+            for name in ("dropout", "dora", "quantize"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise ValueError(f"--lora.{name} {getattr(self, name)} without adapters: give --lora.rank too")
 
 
 @dataclass(frozen=True)
@@ -166,7 +197,8 @@ class Recipe:
     preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")]
     """Where the defaults of all other fields come from."""
     train: tuple[ModuleName, ...]
-    """Modules that train; all others are frozen. Whether `code_embedding` trains in stage 1 is not in the paper."""
+    """Modules that train whole; all others are frozen. Whether `code_embedding` trains in stage 1 is not in the paper.
+    With --lora.rank, none by default."""
     steps: int
     """Optimiser steps."""
     data: DataConfig
@@ -180,6 +212,7 @@ class Recipe:
     could be answered from another sample's image."""
     clip: float = 1.0
     """Largest gradient norm over all trained weights (paper, table 1)."""
+    lora: Lora = Lora()
     parallel: Parallel = Parallel()
     checkpoint: Checkpoint = Checkpoint()
     watch: Watch = Watch()
@@ -188,7 +221,7 @@ class Recipe:
         """Raise ValueError with one line for values no run can have."""
         _expect(self.steps >= 1, "steps", self.steps, "at least 1")
         _expect(self.clip > 0, "clip", self.clip, "a positive number (inf for no clipping)")
-        if not self.train:
+        if not self.train and not self.lora.rank:
             raise ValueError("--train is empty: name at least one module to train")
         if "vq" in self.train:
             raise ValueError("--train vq: codes are computed before training, so the VQ tokenizer has no gradient")
@@ -196,9 +229,22 @@ class Recipe:
             raise ValueError("--precision bf16 keeps its master weights in FSDP: use --parallel.mode fsdp or hybrid")
         if self.optimizer.name == "muon" and self.parallel.mode != "ddp":
             raise ValueError("--optimizer.name muon needs whole matrices: use --parallel.mode ddp")
-        unknown = set(self.optimizer.lr_scale) - set(self.train)
+        if both := sorted(set(self.train) & set(self.adapted)):
+            raise ValueError(
+                f"--train and --lora.modules both name {', '.join(both)}: it trains whole, or by an adapter"
+            )
+        if self.lora.quantize != "none" and self.parallel.mode != "ddp":
+            raise ValueError("--lora.quantize 4bit keeps whole weights: use --parallel.mode ddp --precision autocast")
+        if self.optimizer.name == "adamw8bit" and self.parallel.mode != "ddp":
+            raise ValueError("--optimizer.name adamw8bit keeps whole states: use --parallel.mode ddp")
+        unknown = set(self.optimizer.lr_scale) - set(self.train) - set(self.adapted)
         if unknown:
             raise ValueError(f"--optimizer.lr-scale names {', '.join(sorted(unknown))}: not among the trained modules")
+
+    @property
+    def adapted(self) -> tuple[ModuleName, ...]:
+        """Modules that train by adapters."""
+        return self.lora.modules if self.lora.rank else ()
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide the weights: a checkpoint may only be continued with the same ones.
@@ -213,4 +259,6 @@ class Recipe:
         del fields["data"]["first_share"]
         if self.schedule.shape == "constant":
             del fields["steps"]
+        if not self.lora.rank:
+            del fields["lora"]
         return fields

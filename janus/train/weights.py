@@ -8,20 +8,27 @@ import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers.initialization import no_init_weights
 
-from janus.model.checkpoints.model_folder import write_janus
+from janus.model.checkpoints.adapter import merge_adapter, write_adapter
+from janus.model.checkpoints.model_folder import open_model, write_janus
 from janus.model.device import cast
-from janus.model.network import Janus
+from janus.model.lora import LoraLinear, merge_tensors
+from janus.model.network import MODULES, Janus
 from janus.model.processor import Processor
 from janus.train.parallel import is_sharded
+from janus.train.recipe import Recipe
+from janus.train.record import Inputs
 from janus.train.step import LossModule
+from janus.train.trained import adapter_of
 from janus.train.world import World
 
 
-def full_tensors(module: LossModule) -> dict[str, torch.Tensor]:
+def full_tensors(module: LossModule, *, trained_only: bool = False) -> dict[str, torch.Tensor]:
     """The state dict of the Janus in `module`. All ranks must call; sharded weights are whole on rank 0 only."""
     if not is_sharded(module):
-        return module.janus.state_dict()
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state = module.janus.state_dict()
+        wanted = {name for name, p in module.janus.named_parameters() if p.requires_grad} if trained_only else state
+        return {name: tensor for name, tensor in state.items() if name in wanted}
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
     gathered = get_model_state_dict(module, options=options)
     return {name.removeprefix("janus."): _alone(tensor) for name, tensor in gathered.items()}
 
@@ -42,6 +49,23 @@ def write_model(folder: Path, module: LossModule, processor: Processor, world: W
             write_janus(folder, tensors, module.janus.config, processor)
 
 
+def write_adapted(inputs: Inputs, recipe: Recipe, module: LossModule, processor: Processor, world: World) -> None:
+    """Write `adapter`, and `model` with it merged in, to the run folder. All ranks must call; rank 0 writes.
+
+    Merged in float32 into the weights of the starting model as they are stored, not as training rounded them; the
+    result has their type.
+    """
+    trained = full_tensors(module, trained_only=True)
+    with world.agreed():
+        if world.is_main:
+            adapter, folder = adapter_of(recipe.lora), inputs.out / "adapter"
+            whole = [MODULES[name] for name in recipe.train]
+            write_adapter(folder, adapter, trained, whole=whole, base=str(inputs.model))
+            on_host = {name: tensor.detach().cpu() for name, tensor in trained.items()}
+            tensors = merge_adapter(open_model(inputs.model).tensors(), adapter, on_host, where=str(folder))
+            write_janus(inputs.out / "model", tensors, module.janus.config, processor)
+
+
 def plain_copy(module: LossModule, world: World) -> Janus | None:
     """A Janus to sample from: the trained one itself, or a whole bf16 copy of a sharded one; None but on rank 0."""
     if not is_sharded(module):
@@ -51,6 +75,7 @@ def plain_copy(module: LossModule, world: World) -> Janus | None:
         return None
     with no_init_weights():
         copy = Janus(module.janus.config)
-    copy.load_state_dict(tensors, assign=True)
+    adapter = next((layer.adapter for layer in module.modules() if isinstance(layer, LoraLinear)), None)
+    copy.load_state_dict(tensors if adapter is None else merge_tensors(tensors, adapter), assign=True)
     cast(copy, torch.bfloat16)
     return copy.to(world.device).eval()

@@ -11,7 +11,7 @@ import pytest
 from janus.model.network import MODULES
 from janus.presets import NAMES as PRESETS
 from janus.train.presets import STAGES, recipe
-from janus.train.recipe import ModuleName, Optimizer, Parallel, Recipe
+from janus.train.recipe import Lora, ModuleName, Optimizer, Parallel, Recipe
 
 # preset, stage: lr, schedule, weight decay, warm-up, steps, batch, ratio
 TABLE = {
@@ -82,6 +82,8 @@ def test_unknown_recipes_are_refused(preset: str, stage: int, message: str) -> N
         ({"clip": 0.0}, "--clip 0.0"),
         ({"precision": "bf16"}, "--parallel.mode fsdp"),
         ({"parallel": Parallel(mode="fsdp")}, "muon needs whole matrices"),
+        ({"train": ("llm",), "lora": Lora(rank=2)}, "--train and --lora.modules both name llm: it trains whole, or"),
+        ({"optimizer": Optimizer(lr_scale={"llm": 2.0})}, "--optimizer.lr-scale names llm: not among the trained"),
     ],
 )
 def test_impossible_recipes_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -106,7 +108,7 @@ def replaced(value: Any, path: tuple[str, ...], number: Any) -> Any:
 
 ZERO_MEANS_NONE = {
     *("optimizer.weight_decay", "schedule.warmup", "schedule.floor", "checkpoint.every", "checkpoint.milestone_every"),
-    *("watch.sample_every", "data.first_share", "data.caption_drop", "data.short_caption"),
+    *("lora.rank", "lora.dropout", "watch.sample_every", "data.first_share", "data.caption_drop", "data.short_caption"),
 }
 ANYTHING = {"stage", "data.seed", "data.corpus_stage"}
 
@@ -147,8 +149,10 @@ def test_identity_leaves_out_what_only_changes_speed() -> None:
     assert faster.identity() == start.identity()
     named = {field.name for field in dataclasses.fields(Recipe)}
     # Its schedule is constant: it may be lengthened.
-    assert named - set(start.identity()) == {"parallel", "checkpoint", "watch", "steps"}
+    assert named - set(start.identity()) == {"parallel", "checkpoint", "watch", "steps", "lora"}
     assert "steps" in recipe("janus-1.3b", 1).identity()
+    adapted = dataclasses.replace(start, train=(), lora=Lora(rank=4))
+    assert adapted.identity()["lora"]["rank"] == 4
     assert dataclasses.replace(start, clip=2.0).identity() != start.identity()
 
 

@@ -93,7 +93,8 @@ def read_adapter(folder: Path) -> AdapterFolder:
     for name, tensor in read_tensor_file(file).items():
         if not name.startswith(_PREFIX):
             raise ValueError(f"{file}: {name} is not named as peft names tensors ({_PREFIX}...)")
-        tensors[name.removeprefix(_PREFIX)] = tensor
+        # Where an adapter is on the text head, peft saves the head itself too.
+        tensors[name.removeprefix(_PREFIX).replace(".base_layer.", ".")] = tensor
     return AdapterFolder(adapter, tensors)
 
 

@@ -7,7 +7,7 @@ come out under Hugging Face names, and what is wrong with a file is one line tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -187,12 +187,20 @@ def load_processor(source: str | Path, *, style: str | None = None) -> Processor
 
 
 def load_janus(
-    source: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    source: str | Path,
+    *,
+    dtype: torch.dtype | Callable[[str], torch.dtype] = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> tuple[Janus, Processor]:
     """The model, in evaluation mode, and its processor, from a folder in either layout or a hub id.
 
     The VQ tokenizer keeps the type it is stored in whatever `dtype` says: no stage trains it, and a rounded one would
     make other codes than those a corpus was built with.
+
+    Args:
+        source: folder or hub id.
+        dtype: of all other weights, or of each by its name.
+        device: where to put the model.
 
     Raises:
         FileNotFoundError: a file of the folder is missing.
@@ -205,7 +213,8 @@ def load_janus(
     with no_init_weights():
         model = folder.build()
     # Not model.to(dtype): that would also round the rotary frequencies, which every precision keeps in float32.
-    typed = {name: tensor if name.startswith(VQ_PREFIX) else tensor.to(dtype) for name, tensor in tensors.items()}
+    type_of = dtype if callable(dtype) else lambda name: dtype
+    typed = {n: tensor if n.startswith(VQ_PREFIX) else tensor.to(type_of(n)) for n, tensor in tensors.items()}
     model.load_state_dict(typed, assign=True)
     return model.to(device).eval(), processor
 
