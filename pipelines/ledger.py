@@ -104,6 +104,10 @@ def _parsed(data: bytes, path: str) -> ShardManifest:
         ) from None
     except ValueError as error:
         raise ShardError(str(error)) from None
+    if not manifest.is_sealed:
+        raise ShardError(
+            f"{manifest_path(path)}: changed since it was written (flipped bit, or edited?); delete it and build again"
+        )
     if path_of(manifest) != path:
         raise ShardError(f"{manifest_path(path)}: describes {path_of(manifest)}; delete it and build again")
     return manifest
@@ -169,7 +173,7 @@ def commit(
         counts={name: count for name, count in sorted(counts.items()) if count},
         summary=summary,
     )
-    return _put(as_store(corpus), manifest)
+    return _put(as_store(corpus), manifest.sealed())
 
 
 def _put(store: Store, manifest: ShardManifest) -> ShardManifest:

@@ -68,6 +68,20 @@ class ShardManifest(_Model):
     """Rows by outcome or drop reason; they add up to the rows of the input."""
     summary: TrainSummary | None = None
     """Of a train shard."""
+    digest: str = ""
+    """Of all other fields: a manifest that is not as it was written is not believed."""
+
+    def sealed(self) -> ShardManifest:
+        """This manifest with its digest, as it is written."""
+        return self.model_copy(update={"digest": self._digest()})
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the digest is that of the other fields."""
+        return self.digest == self._digest()
+
+    def _digest(self) -> str:
+        return digest(self.model_dump(mode="json", exclude={"digest"}))
 
 
 class Fingerprints(_Model):

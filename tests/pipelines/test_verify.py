@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from pipelines.build import build
+from pipelines.ledger import load_manifest
+from pipelines.shardio import ShardError
 from pipelines.verify import verify
 from schemas.digest import canonical_json
-from schemas.manifest import load_snapshot
+from schemas.manifest import ShardManifest, load_snapshot
 from schemas.spec import Operations
 from tests.pipelines.world import folder_source, image_folder, spec
 
@@ -50,7 +52,8 @@ def cut(path: Path) -> None:
 def edit_manifest(**changes: object) -> Callable[[Path], None]:
     def edit(path: Path) -> None:
         file = path.with_suffix(".json")
-        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        edited = ShardManifest.model_validate(json.loads(file.read_text()) | changes)
+        file.write_bytes(canonical_json(edited.sealed()))
 
     return edit
 
@@ -101,6 +104,33 @@ def test_counts_and_lineage_are_checked(corpus: Path, layer: str, changes: dict[
             edit_manifest(**changes)(path)
     differences = verify(corpus).differences
     assert any(says in line for line in differences), differences
+
+
+def test_no_flipped_bit_of_a_manifest_is_believed(corpus: Path) -> None:
+    """Every seventh bit of one manifest per layer; what is left of the file is what `load_manifest` trusts."""
+    for layer in ("rows", "raw", "signals/phash", "decision", "train"):
+        victim = shard(corpus, layer)
+        path, file = victim.relative_to(corpus).as_posix(), victim.with_suffix(".json")
+        whole = file.read_bytes()
+        assert load_manifest(corpus, path).is_sealed
+        for bit in range(0, 8 * len(whole), 7):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(damaged)
+            with pytest.raises(ShardError, match=file.stem):
+                load_manifest(corpus, path)
+        file.write_bytes(whole)
+
+
+def test_an_edited_summary_is_not_published(whole: Path, model: Path, tmp_path: Path) -> None:
+    corpus = Path(shutil.copytree(whole, tmp_path / "c"))
+    published = load_snapshot(corpus)
+    for file in (corpus / "train" / "photos").glob("*.json"):
+        file.write_text(file.read_text().replace('"licences":{"":', '"licences":{"CC0":', 1))
+    assert any("changed since it was written" in line for line in verify(corpus).differences)
+    again = build(spec(model, [folder_source(whole.parent / "a")]), corpus, Operations())
+    assert again == published, "the shards were made again"
+    assert verify(corpus).differences == ()
 
 
 def test_a_changed_snapshot_is_found(corpus: Path) -> None:
