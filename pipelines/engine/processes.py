@@ -57,7 +57,7 @@ class WorkerProcesses:
     def start(self, worker_id: str, environment: Mapping[str, str], abort: Callable[[Exception], None]) -> None:
         """Start `python -m pipelines.engine.worker` with `environment` on top of this process's own.
 
-        `abort` lets go whoever waits for an answer of this worker.
+        `abort(error)` raises `error` wherever Beam waits for an answer of this worker.
         """
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.engine.worker", str(os.getpid())],
@@ -78,7 +78,7 @@ class WorkerProcesses:
             worker.process.wait()
 
     def kill(self, reason: Exception) -> None:
-        """End all workers at once, and what waits for their answers with `reason`."""
+        """End all workers at once; `reason` is raised wherever Beam waits for their answers."""
         with self._lock:
             for worker in self._workers.values():
                 worker.process.kill()
