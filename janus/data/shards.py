@@ -281,7 +281,11 @@ class Pool:
         return sum(one.bytes for one in self._shards if not self._verified.is_known(self._local(one), one.sha256))
 
     def _local(self, shard: SnapshotShard) -> Path:
-        return self._corpus.fetch(shard.path, shard.sha256, shard.bytes)
+        try:
+            return self._corpus.fetch(shard.path, shard.sha256, shard.bytes)
+        except FileNotFoundError:
+            where = f"{self._corpus.url}/{shard.path}"
+            raise FileNotFoundError(f"{where}: shard of the snapshot is missing; restore it or build again") from None
 
     def row(self, number: int) -> Row:
         """Row `number` of the pool. Its shard must have been prepared."""
