@@ -16,6 +16,7 @@ from janus.data.batch import assemble
 from janus.data.config import DataConfig
 from janus.data.loader import Loader
 from janus.packed import TASK_IDS, PackedBatch
+from schemas.digest import file_sha256
 from schemas.manifest import Snapshot
 from tests.data.make import MADE_WITH, TOKENS, MadeSource, make_corpus, make_row, write_shard
 
@@ -169,7 +170,8 @@ def test_damaged_picture_names_file_row_and_uid(tmp_path: Path, image: bytes | s
     row["pixels"] = [row["pixels"][0][:-40] if isinstance(image, str) else image]
     path = tmp_path / snapshot.shards[0].path
     write_shard(path, [row])
-    shard = snapshot.shards[0].model_copy(update={"bytes": path.stat().st_size})
+    changed = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    shard = snapshot.shards[0].model_copy(update=changed)
     loader = Loader(
         tmp_path,
         snapshot.model_copy(update={"shards": (shard,)}),
