@@ -28,7 +28,7 @@ from janus.train.world import World, device_name
 from schemas.digest import digest, file_sha256
 from schemas.files import write_file
 from schemas.manifest import load_snapshot
-from storage.store import Place, as_store
+from storage.store import as_store, is_url
 
 FILE = "recipe.json"
 
@@ -39,7 +39,7 @@ class Inputs:
 
     model: Path
     """Hugging Face Janus folder."""
-    data: Place
+    data: str | Path
     """Corpus: its folder or address."""
     out: Path
     """Run folder."""
