@@ -53,11 +53,16 @@ class DataOrder:
     """Share of generation samples with only the first sentence of the caption, where there are more (section 3.2)."""
     seed: int = 0
     """Seed of order, caption drop and short captions."""
+    shuffle: Literal["row", "block"] = "row"
+    """row: over all rows of a task. block: shards, then the rows of `block_shards` shards at a time, which a corpus too
+    large for memory or in an object store needs (docs/data-order.md)."""
+    block_shards: int = 256
+    """Shards whose rows are mixed, with shuffle = "block"."""
 
     def __post_init__(self) -> None:
         if min(self.ratio) < 0 or sum(self.ratio) == 0:
             raise ValueError(f"data.ratio {self.ratio}: needs whole numbers of at least 0, not all 0")
-        self._at_least_one("sequences", "seq_len")
+        self._at_least_one("sequences", "seq_len", "block_shards")
         for name, numbers in (("weights", self.weights), ("max_epochs", self.max_epochs)):
             for source, number in numbers.items():
                 if not 0 <= number < math.inf or (name == "max_epochs" and number == 0):
@@ -74,7 +79,8 @@ class DataOrder:
 
     def order(self) -> dict[str, Any]:
         """The fields of this class by name, of a subclass too: what decides the documents of a step."""
-        return {field.name: getattr(self, field.name) for field in fields(DataOrder)}
+        unused = {"shuffle", "block_shards"} if self.shuffle == "row" else set()
+        return {field.name: getattr(self, field.name) for field in fields(DataOrder) if field.name not in unused}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from janus.data.order import Shares, key64, shuffled
+from janus.data.config import DataOrder
+from janus.data.order import I64, Shares, key64, shuffled
 from janus.data.shards import Pool, Row, RowIndex
 
 WHOLE = 2**30
@@ -35,13 +36,18 @@ class MixedPool:
         """Share of each source."""
         return {source: part / sum(self._parts) for source, part in zip(self.sources, self._parts, strict=True)}
 
-    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def stream(self, index: I64, order: DataOrder) -> tuple[I64, I64]:
         """Row, and epoch of its source, of each index: every row of a source once per epoch of that source."""
         source, place = self._shares.places(index)
         row, epoch = np.empty(len(index), np.int64), np.empty(len(index), np.int64)
         for number, name in enumerate(self.sources):
             here = np.flatnonzero(source == number)
-            found, epoch[here] = shuffled(place[here], self._sizes[number], key64("order", seed, self.name, name))
+            key = key64("order", order.seed, self.name, name)
+            if order.shuffle == "block":
+                share = max(1, round(order.block_shards * self._parts[number] / sum(self._parts)))
+                found, epoch[here] = self._pool.blocks(name, share, key).rows(place[here])
+            else:
+                found, epoch[here] = shuffled(place[here], self._sizes[number], key)
             row[here] = found + self._firsts[number]
         return row, epoch
 

@@ -16,7 +16,7 @@ docs/data-order.md states what this guarantees.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from janus.data.config import DataOrder
-from janus.data.order import Cycle, key64, shuffled, unit_interval
+from janus.data.order import I64, Cycle, key64, shuffled, unit_interval
 from janus.data.pack import pack_stream
 from janus.data.shards import RowIndex
 from schemas.sample import TASKS, Task
@@ -45,7 +45,7 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Number of rows."""
 
-    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def stream(self, index: I64, order: DataOrder) -> tuple[I64, I64]:
         """Row and epoch of each index of the endless stream of documents: a closed form."""
 
     def look_up(self, rows: npt.NDArray[np.int64]) -> RowIndex:
@@ -265,7 +265,7 @@ class _PhasePlan:
         columns |= {name: np.empty(stop - start, np.bool_) for name in ("short", "drop")}
         for task, rows in self._pools.items():
             slots = np.flatnonzero(tasks == TASKS.index(task))
-            row, epoch = rows.stream(index[slots] + self._consumed[rows.name], self._config.seed)
+            row, epoch = rows.stream(index[slots] + self._consumed[rows.name], self._config)
             found = rows.look_up(row)
             short, drop = augmentation(task, found, epoch, self._config)
             length = np.where(short, found.short_length, found.length)

@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from janus.data.order import key64, shuffled
+from janus.data.blocks import BlockOrder
+from janus.data.config import DataOrder
+from janus.data.order import I64, key64, shuffled
 from janus.data.verified import Verified
 from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
@@ -255,7 +257,14 @@ class Pool:
         def index_shard(number: int) -> RowIndex:
             return open_shard(number).index
 
+        @lru_cache
+        def blocks(source: str | None, block_shards: int, key: int) -> BlockOrder:
+            here = [shard for shard in filled if source in (None, shard.source)]
+            return BlockOrder([one.rows for one in here], [one.source for one in here], block_shards, key)
+
         self._open, self._index = open_shard, index_shard
+        self.blocks = blocks
+        """The rows of a source, or of all, shuffled by blocks of so many shards: each source spread evenly."""
 
         self.sources: dict[str, int] = {}
         """Rows of each source, in snapshot order."""
@@ -265,9 +274,12 @@ class Pool:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def stream(self, index: I64, order: DataOrder) -> tuple[I64, I64]:
         """Row and epoch of each index of the pool's endless stream: every row once per epoch, shuffled."""
-        return shuffled(index, len(self), key64("order", seed, self.name))
+        key = key64("order", order.seed, self.name)
+        if order.shuffle == "block":
+            return self.blocks(None, order.block_shards, key).rows(index)
+        return shuffled(index, len(self), key)
 
     def source_of(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Source of each row."""
@@ -276,7 +288,7 @@ class Pool:
 
     def unverified_bytes(self) -> int:
         """Bytes of the shards that will be hashed when they are first used."""
-        if self._verified is None:
+        if self._verified is None or self._corpus.folder is None:  # what comes from elsewhere is hashed as it comes
             return 0
         return sum(one.bytes for one in self._shards if not self._verified.is_known(self._local(one), one.sha256))
 

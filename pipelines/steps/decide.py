@@ -30,6 +30,7 @@ from pipelines.steps.dedup_passes import (
     PassStep,
     PassWork,
     compare,
+    gather,
     run_passes,
 )
 from pipelines.steps.judge import fields_of, judge, loaded, standing
@@ -176,7 +177,7 @@ def _duplicates(
     if (rows := sum(shard.rows for shard in shards)) < LIGHT_ROWS:
         (digests,) = build.run("dedup", AllPassesStep(build.corpus), [("all shards", tasks)], light_rows=rows)
     else:
-        digests = run_passes(tasks, partial(_on_engine, build))
+        digests = run_passes(tasks, partial(_on_engine, build, rows))
     groups = [group for groups in tasks for group in groups]
     return {
         shard.index: DuplicatesOf(shard_digest, group.comparison, group.index, place)
@@ -185,9 +186,11 @@ def _duplicates(
     }
 
 
-def _on_engine(build: Build, name: str, do: Pass, items: Sequence[PassWork]) -> list[Any]:
+def _on_engine(build: Build, rows: int, name: str, do: Pass, items: Sequence[PassWork]) -> list[Any]:
+    # Only the first pass reads signals; what the others do to a row takes a tenth of the time.
+    light_rows = None if do is gather else rows // 10
     named = [(f"{item.comparison.task} {item.index}", item) for item in items]
-    return build.run(name, PassStep(build.corpus, do), named)
+    return build.run(name, PassStep(build.corpus, do), named, light_rows)
 
 
 def decide(build: Build, shards: Sequence[Shard]) -> list[Shard]:

@@ -94,8 +94,11 @@ def test_steps_have_the_ratio_up_to_the_look_ahead() -> None:
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_every_row_comes_exactly_once_per_epoch() -> None:
-    plan = plan_of(understanding=701, text=101, generation=503)
+@pytest.mark.parametrize("shuffle", ["row", "block"])
+def test_every_row_comes_exactly_once_per_epoch(shuffle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counted, "SHARD_ROWS", 16)
+    config = dataclasses.replace(CONFIG, shuffle=shuffle, block_shards=4)
+    plan = plan_of(config, understanding=701, text=101, generation=503)
     seen: dict[tuple[str, int], list[int]] = defaultdict(list)
     for draw in documents(plan, range(3 * window_steps(plan))):
         seen[draw.pool, draw.epoch].append(draw.row)
@@ -105,6 +108,21 @@ def test_every_row_comes_exactly_once_per_epoch() -> None:
         for epoch in range(epochs):
             assert sorted(seen[pool, epoch]) == list(range(rows))
         assert len(set(seen[pool, epochs])) == len(seen[pool, epochs])
+
+
+def test_a_window_of_blocks_touches_few_shards() -> None:
+    plan = plan_of(dataclasses.replace(CONFIG, shuffle="block", block_shards=8), understanding=10**7, generation=10**7)
+    touched: dict[str, set[int]] = defaultdict(set)
+    for draw in documents(plan, range(window_steps(plan))):
+        touched[draw.pool].add(draw.row // Counted.SHARD_ROWS)
+    assert {pool: len(shards) <= 16 for pool, shards in touched.items()} == dict.fromkeys(touched, True)
+
+
+def test_settings_of_an_unused_shuffle_are_no_part_of_a_run() -> None:
+    assert CONFIG.order() == dataclasses.replace(CONFIG, block_shards=7).order()
+    assert "shuffle" not in CONFIG.order(), "runs begun before there was a choice go on"
+    block = dataclasses.replace(CONFIG, shuffle="block")
+    assert block.order() != dataclasses.replace(block, block_shards=7).order()
 
 
 def test_token_ratio_is_near_and_built_from_whole_sample_counts() -> None:
