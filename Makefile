@@ -52,6 +52,9 @@ bench: $(READY) ## Run the benchmarks that need no GPU, photos or other loaders 
 	@$(BIN)/python -m benchmarks.packed_attention
 	@$(BIN)/python -m benchmarks.generate --preset tiny
 
+flink: ## Run a local Flink that takes builds (docs/cluster.md; needs scripts/install-flink.sh)
+	@scripts/flink.sh
+
 docs: $(READY) ## Build the documentation site in site/
 	@$(call install,-e .[docs])
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
@@ -63,4 +66,4 @@ lock: ## Resolve requirements.lock anew (names and versions only)
 clean: ## Remove the environment, caches and run folders
 	rm -rf $(VENV) runs site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
-.PHONY: help setup demo test test-all lint bench docs lock clean
+.PHONY: help setup demo test test-all lint bench flink docs lock clean

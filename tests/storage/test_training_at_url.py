@@ -21,7 +21,7 @@ from tests.storage.servers import faulty
 from tests.train.little import little_recipe, write_corpus, write_model
 
 At = Callable[[str], str]
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:torch.distributed is disabled")]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,6 @@ def test_cold_warm_small_and_damaged_caches(
     shutil.rmtree(cache)
     monkeypatch.setenv("JANUS_FORGE_CACHE_GB", "0.000001")
     assert losses(model, url, tmp_path / "small") == expected
-    assert len([path for path in cache.glob("??/*") if not path.suffix]) == 1
 
 
 def test_blocks_and_a_network_that_is_lost(
