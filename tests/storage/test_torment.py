@@ -52,7 +52,9 @@ def watched(url: str) -> Iterator[list[str]]:
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.05):
+        last = False
+        while not last:
+            last = over.wait(0.05)  # and once more when all is over
             name = latest_name(url)
             if name is not None and name not in seen[-1:]:
                 seen.append(name)
