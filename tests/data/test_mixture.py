@@ -90,8 +90,10 @@ def test_without_weights_nothing_changes(made: tuple[Path, Snapshot]) -> None:
     }
 
 
-def test_a_source_of_weight_two_comes_twice_as_often(made: tuple[Path, Snapshot]) -> None:
-    config = dataclasses.replace(CONFIG, weights={"drawings": 2.0, "paintings": 0.0, "charts": 0.5})
+@pytest.mark.parametrize("shuffle", ["row", "block"])
+def test_a_source_of_weight_two_comes_twice_as_often(made: tuple[Path, Snapshot], shuffle: str) -> None:
+    mixed = {"drawings": 2.0, "paintings": 0.0, "charts": 0.5}
+    config = dataclasses.replace(CONFIG, weights=mixed, shuffle=shuffle, block_shards=2)
     counts = taken(made, config)
     total = {source: sum(rows.values()) for source, rows in counts.items()}
     assert set(total) == {"photos", "charts", "classes", "drawings"}
@@ -104,9 +106,10 @@ def test_a_source_of_weight_two_comes_twice_as_often(made: tuple[Path, Snapshot]
         assert len(rows) == min(sum(rows.values()), {one.name: one.rows for one in SOURCES}[source])
 
 
-def test_a_repeated_row_has_another_epoch(made: tuple[Path, Snapshot]) -> None:
+@pytest.mark.parametrize("shuffle", ["row", "block"])
+def test_a_repeated_row_has_another_epoch(made: tuple[Path, Snapshot], shuffle: str) -> None:
     folder, snapshot = made
-    config = dataclasses.replace(CONFIG, weights={"paintings": 9.0})
+    config = dataclasses.replace(CONFIG, weights={"paintings": 9.0}, shuffle=shuffle, block_shards=2)
     plan = Plan(phases(folder, snapshot, config, STEPS), config)
     seen = Counter(
         (draw.pool, draw.row, draw.epoch) for step in range(STEPS) for pack in plan.step(step) for draw in pack
