@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,12 @@ class MixedPool:
 
     def stream(self, order: DataOrder) -> Stream:
         """Row, and epoch of its source, of each index: every row of a source once per epoch of that source."""
-        streams = [self._pool.stream_of(name, order) for name in self.sources]
+        # A source's part of the stream is mixed over its part of a block, so a window touches no more shards than one.
+        blocks = [max(1, round(order.block_shards * share)) for share in self.shares().values()]
+        streams = [
+            self._pool.stream_of(name, replace(order, block_shards=shards))
+            for name, shards in zip(self.sources, blocks, strict=True)
+        ]
 
         def mixed(index: I64) -> tuple[I64, I64]:
             source, place = self._shares.places(index)
