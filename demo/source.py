@@ -22,9 +22,9 @@ Part = Literal["imagenet", "captions", "sharegpt4v", "instruct", "interleaved", 
 PARTS: dict[Part, tuple[str, str, dict[str, Any]]] = {
     "imagenet": ("imagenet_folder", "", {"images": "imagenet", "classes": "imagenet/classes.tsv"}),
     "captions": ("url_list", "captions/urls.jsonl", {}),
-    "sharegpt4v": ("sharegpt4v", "", {"file": "sharegpt4v/captions.json", "images": "sharegpt4v"}),
-    "instruct": ("llava", "", {"file": "instruct/instruct.json", "images": "instruct"}),
-    "interleaved": ("interleaved", "", {"file": "interleaved/docs.jsonl", "images": "interleaved"}),
+    "sharegpt4v": ("sharegpt4v", "", {"files": ["sharegpt4v/captions.json"], "images": "sharegpt4v"}),
+    "instruct": ("llava", "", {"files": ["instruct/instruct.json"], "images": "instruct"}),
+    "interleaved": ("interleaved", "", {"files": ["interleaved/docs.jsonl"], "images": "interleaved"}),
     "text": ("text", "text/documents.jsonl", {}),
     "chat": ("chat", "chat/chat.jsonl", {}),
 }

@@ -28,6 +28,8 @@ from typing import Any, NoReturn, TypeVar
 import pydantic
 from rich.console import Console
 
+from schemas.printable import printable
+
 T = TypeVar("T")
 
 USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
@@ -146,4 +148,4 @@ def escape(text: str) -> str:
     """`text` for `console()`, with nothing in it taken for markup."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(text))

@@ -24,6 +24,7 @@ from pipelines.selection import select
 from pipelines.steps.collect_garbage import collect_garbage
 from pipelines.steps.context import Build, Shard
 from schemas.manifest import LATEST, Snapshot, load_snapshot
+from schemas.printable import printable
 from schemas.spec import CorpusSpec, Operations
 from storage.store import Place, as_store
 
@@ -157,14 +158,16 @@ def main() -> int:
         try:
             snapshot = build(spec, command.corpus, command.operations, on_progress)
         except StepFailed as error:
-            console().print(str(error), markup=False)
+            console().print("\n".join(printable(line) for line in str(error).split("\n")), markup=False)
             return 1
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
             raise UserError(f"{command.corpus}: no space left on the disk; free some and build again") from None
     for source, counts in snapshot.funnel.items():
-        print(f"{source}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        parts = [f"{name} {count}" for name, count in counts.items()]
+        parts += [f"skipped {reason} {count}" for reason, count in snapshot.skipped.get(source, {}).items()]
+        print(f"{source}: " + ", ".join(parts))
     print(f"{command.corpus}/snapshots/{snapshot.name}.json: {snapshot.rows()} rows in {len(snapshot.shards)} shards")
     return 0
 

@@ -18,6 +18,9 @@ SHA256 = pa.binary(32)
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("text", pa.string())]))
 
+COLUMNS = pa.field("columns", pa.map_(pa.string(), pa.string()))
+"""Columns of the source that its spec keeps (`columns`), each value as JSON; null where it keeps none."""
+
 
 def _schema(layer: str, version: int, fields: list[pa.Field]) -> pa.Schema:
     return pa.schema(fields, metadata={"janus_forge.layer": layer, "janus_forge.version": str(version)})
@@ -25,7 +28,7 @@ def _schema(layer: str, version: int, fields: list[pa.Field]) -> pa.Schema:
 
 ROWS = _schema(
     "rows",
-    1,
+    2,
     [
         pa.field("uid", UID, nullable=False),
         pa.field("key", pa.string(), nullable=False),
@@ -37,6 +40,7 @@ ROWS = _schema(
                     [
                         ("url", pa.string()),
                         ("path", pa.string()),
+                        ("root", pa.string()),
                         ("offset", pa.int64()),
                         ("size", pa.int64()),
                         ("column", pa.string()),
@@ -48,19 +52,22 @@ ROWS = _schema(
             nullable=False,
         ),
         pa.field("licence", pa.string()),
+        COLUMNS,
+        pa.field("outcome", pa.string(), nullable=False),  # of reading the row: ok, or why it could not be read
     ],
 )
 """What a source says: text and image references, no pixels. One shard is one source and one task."""
 
 RAW = _schema(
     "raw",
-    1,
+    2,
     [
         pa.field("uid", UID, nullable=False),
         pa.field("key", pa.string(), nullable=False),
         pa.field("messages", MESSAGES, nullable=False),
         pa.field("licence", pa.string()),
-        # Of the row: OK only if every image of it is.
+        COLUMNS,
+        # Of the row: OK only if every image in `images` is.
         pa.field("outcome", pa.string(), nullable=False),
         pa.field(
             "images",
@@ -78,6 +85,8 @@ RAW = _schema(
             ),
             nullable=False,
         ),
+        # Images that a page went on without (`missing_image = "drop_image"`); their marks are out of the messages.
+        pa.field("lost_images", pa.list_(pa.struct([("url", pa.string()), ("outcome", pa.string())])), nullable=False),
     ],
 )
 """Original bytes, text and provenance, one outcome per row."""

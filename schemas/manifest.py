@@ -134,6 +134,8 @@ class Snapshot(_Model):
     shards: tuple[SnapshotShard, ...]
     funnel: dict[str, dict[str, int]]
     """Per source: rows in, then every outcome and drop reason, and kept. They add up."""
+    skipped: dict[str, dict[str, int]] = {}
+    """Per source: rows that were met but not taken when it was last read, by reason. They are not in the funnel."""
     length_histogram: dict[str, dict[str, int]]
     """Per task: power-of-two upper bound of the token length to number of rows."""
     licences: dict[str, int]

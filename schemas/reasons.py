@@ -25,6 +25,9 @@ class Outcome(StrEnum):
     BAD_IMAGE = "bad_image"  # an image format, but damaged or cut short
     MISSING_FILE = "missing_file"  # local path gone
     HASH_MISMATCH = "hash_mismatch"  # bytes are not the ones the source named
+    BAD_ROW = "bad_row"  # not what the format promises: broken JSON, a missing field, a wrong type, an unknown speaker
+    ROW_TOO_LARGE = "row_too_large"  # over a cap of pipelines/reading/limits.py
+    FORBIDDEN_PATH = "forbidden_path"  # a path that leaves the source's folder, or a pipe or device
     # --- transient: `--retry-transient` tries these again
     HTTP_RATE_LIMITED = "http_rate_limited"  # 429
     HTTP_SERVER_ERROR = "http_server_error"  # 5xx, 408, 425
@@ -49,6 +52,22 @@ _TRANSIENT = frozenset(
         Outcome.ENGINE_ERROR,
     }
 )
+
+
+UNREADABLE = frozenset({Outcome.BAD_ROW, Outcome.ROW_TOO_LARGE, Outcome.FORBIDDEN_PATH})
+"""Outcomes of reading a row, before anything is loaded. A source with more than a few of them stops the build."""
+
+
+class Skip(StrEnum):
+    """Why a row of a source was not taken. Skipped rows are counted when a source is read; they are in no layer."""
+
+    OTHER_TASK = "other_task"  # no picture where the task is understanding, or one where it is text
+    WHERE = "where"  # not what the source's `where` asks for
+    NO_CAPTION = "no_caption"  # no caption beside the picture, or none in the joined file
+    NO_IMAGE = "no_image"  # a WebDataset sample without a picture
+    DUPLICATE_KEY = "duplicate_key"  # a second tar member of the same name
+    LINK_MEMBER = "link_member"  # a link, device or sparse file in a tar: nothing is stored under its name
+    UNSUPPORTED_FORMAT = "unsupported_format"  # a picture file of a kind that is not read, such as HEIC
 
 
 class Drop(StrEnum):

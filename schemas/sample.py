@@ -19,11 +19,12 @@ A `caption` message carries no `<image>` mark: it describes the sample's one ima
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pydantic
 
 from schemas.digest import canonical_json
+from schemas.reasons import Outcome
 
 Task = Literal["understanding", "text", "generation"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -52,13 +53,16 @@ class ImageRef(pydantic.BaseModel):
     url: str | None = None
     """http(s) address, fetched by the download step."""
     path: str | None = None
-    """Local file, relative to the source's folder."""
+    """Local file, relative to the source's folder ..."""
+    root: Literal["images"] | None = None
+    """... or to its image folder, where the spec names one apart (an absolute `options.images`)."""
     offset: int | None = None
     """Byte range inside `path` (a member of a tar): start ..."""
     size: int | None = None
     """... and length."""
     column: str | None = None
-    """Binary column inside `path` when it is a Parquet file ..."""
+    """Place of a binary value inside `path` when it is a Parquet file: a column, then fields of structs and numbers in
+    lists, with dots between ("images.2.bytes") ..."""
     row: int | None = None
     """... and the row number."""
     sha256: str | None = None
@@ -76,7 +80,9 @@ class ImageRef(pydantic.BaseModel):
         """What names the image in a uid: its content where that is known before download, else its place."""
         if self.url is not None:
             return f"url:{self.url}"
-        return f"path:{self.path}" if self.sha256 is None else f"sha256:{self.sha256}"
+        if self.sha256 is not None:
+            return f"sha256:{self.sha256}"
+        return f"path:{self.path}" if self.column is None else f"path:{self.path}#{self.column}:{self.row}"
 
 
 class Sample(pydantic.BaseModel):
@@ -90,16 +96,23 @@ class Sample(pydantic.BaseModel):
     messages: tuple[Message, ...]
     images: tuple[ImageRef, ...] = ()
     licence: str | None = None
+    columns: dict[str, Any] = {}
+    """Columns of the source that its spec wants kept (`columns`): strings, numbers, booleans and None."""
+    outcome: Outcome = Outcome.OK
+    """Of reading the row. One that could not be read has its key and this, and neither messages nor images."""
 
     @property
     def uid(self) -> bytes:
         """16 bytes: SHA-256 over task, messages and image identities (design D1).
 
-        Neither the source's name nor the row's place in it enters, so the same sample met twice has one uid.
+        Neither the source's name nor the row's place in it enters, so the same sample met twice has one uid. A row that
+        could not be read has nothing but its place.
         """
         content = {
             "task": self.task,
             "messages": [[message.role, message.text] for message in self.messages],
             "images": [image.identity for image in self.images],
         }
+        if self.outcome != Outcome.OK:
+            content["unreadable"] = [self.outcome.value, self.key]
         return hashlib.sha256(canonical_json(content)).digest()[:UID_BYTES]

@@ -85,6 +85,27 @@ class Source(_Model):
     """Take only the first so many rows."""
     licence: str | None = None
     """Licence of rows that state none themselves."""
+    where: str | None = None
+    """Take only rows for which this holds, a condition on the source's own columns (docs/sources.md), for example
+    "aesthetic_score >= 5.0 and width >= 512". In Parquet, row groups that cannot hold such a row are not read."""
+    columns: tuple[str, ...] = ()
+    """Columns of the source that are kept with each row, such as scores it was published with."""
+    missing_image: Literal["drop_page", "drop_image"] = "drop_page"
+    """What becomes of a row of several images, or of a page, that loses one: it fails, or it goes on without it."""
+    allow_links_to: tuple[str, ...] = ()
+    """Folders outside of `path` that links in it may lead to; relative ones are seen from the current folder."""
+    max_unreadable: float = pydantic.Field(default=0.05, ge=0, le=1)
+    """Greatest share of rows that cannot be read (broken JSON, a missing field, a forbidden path). More stop the build:
+    then the description is wrong, or the copy."""
+    allow_empty: bool = False
+    """Whether a source without any row is in order."""
+
+    @property
+    def portable_options(self) -> dict[str, Any]:
+        """`options` as they enter keys: that an image folder lies apart shapes content, where it lies does not."""
+        images = self.options.get("images")
+        apart = isinstance(images, str) and os.path.isabs(images)
+        return {**self.options, "images": "/"} if apart else self.options
 
     @pydantic.field_validator("name")
     @classmethod

@@ -216,8 +216,11 @@ def _chat(processor: Tokens, messages: Sequence[Message]) -> Encoded:
     return row.encoded()
 
 
-_SENTENCE_END = re.compile(r"(?:[.!?]+[\"')\]]*(?=\s))|[。！？]")
+# Each run of marks is tried once, from its first one, and never again a mark shorter: linear for any caption.
+_SENTENCE_END = re.compile(r"(?:(?<![.!?])[.!?]++[\"')\]]*+(?=\s))|[。！？]")
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|vs|etc|No|approx|e\.g|i\.e|cf)|\b[A-Z])\.$")
+_ABBREVIATION_CHARS = 16
+"""More than the longest abbreviation, so that the end of a sentence can be judged without looking back further."""
 
 
 def first_sentence(caption: str) -> str:
@@ -226,9 +229,8 @@ def first_sentence(caption: str) -> str:
     A full stop ends a sentence only before white space, and not after an initial or a common abbreviation.
     """
     for match in _SENTENCE_END.finditer(caption):
-        head = caption[: match.end()]
-        if not _ABBREVIATION.search(head):
-            return head
+        if not _ABBREVIATION.search(caption[max(0, match.end() - _ABBREVIATION_CHARS) : match.end()]):
+            return caption[: match.end()]
     return caption
 
 

@@ -10,63 +10,71 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipelines.reading.errors import SourceError
-from pipelines.reading.refs import inside
+from pipelines.reading.gate import Gate, gate_of, images_gate
+from pipelines.reading.parquet import one_line, open_parquet, sizes
 from schemas.sample import ImageRef
+from schemas.spec import Source
 
 
 class TooLarge(ValueError):
     """An image over the byte cap."""
 
 
+def gates_of(source: Source) -> Mapping[str | None, Gate]:
+    """The gates that a source's image references name, by `ImageRef.root`. Raises SourceError if a folder is gone."""
+    apart = images_gate(source)
+    return {None: gate_of(source), **({"images": apart} if apart is not None else {})}
+
+
 class LocalImages:
     """Local images of one source, by their references."""
 
-    def __init__(self, refs: Iterable[ImageRef], root: Path, folder: Path, max_bytes: int) -> None:
+    def __init__(
+        self, refs: Iterable[ImageRef], gates: Mapping[str | None, Gate], folder: Path, max_bytes: int
+    ) -> None:
         """Take the Parquet cells among `refs` out of their files.
 
         Args:
             refs: at least those of the cells that will be read.
-            root: the source's folder, which no path may leave.
+            gates: open the files, by `ImageRef.root`.
             folder: an existing one for the temporary file, which has no name: nothing of it can stay behind.
             max_bytes: larger images are not loaded.
 
-        Raises SourceError for a path that leaves `root`, or a file that is no readable Parquet file.
+        Raises RowError for a path that may not be opened, SourceError for a file that is no readable Parquet file.
         """
-        self._root = root
+        self._gates = gates
         self._max_bytes = max_bytes
         self._spool: BinaryIO | None = None
         self._places: dict[tuple[str, str, int], tuple[int, int]] = {}
         """Cell to offset and size in the temporary file."""
-        rows: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+        rows: defaultdict[str, defaultdict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
         for ref in refs:
             if ref.path is not None and ref.column is not None and ref.row is not None:
-                rows[ref.path, ref.column].add(ref.row)
+                rows[ref.path][ref.row].append(ref.column)
         if rows:
             self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (see close)
-        for (path, column), wanted in rows.items():
-            self._take_out(path, column, wanted)
+        for path, wanted in rows.items():
+            self._take_out(path, wanted)
 
-    def _take_out(self, path: str, column: str, wanted: set[int]) -> None:
+    def _take_out(self, path: str, wanted: Mapping[int, list[str]]) -> None:
         assert self._spool is not None
-        for row, value in _cells(inside(self._root, path, "image reference"), column, wanted):
-            self._places[path, column, row] = self._spool.tell(), value.size
-            if value.size <= self._max_bytes:
+        gate = self._gates[None]
+        for row, column, value, size in _cells(gate, gate.path(path, "image reference"), wanted, self._max_bytes):
+            self._places[path, column, row] = self._spool.tell(), size
+            if value is not None:
                 self._spool.write(value)
 
     def read(self, ref: ImageRef) -> bytes:
         """The bytes that `ref` stands for.
 
-        Raises FileNotFoundError if the file (or the row in it) is gone, TooLarge, or SourceError if its path would
-        leave the source's folder.
+        Raises FileNotFoundError if the file (or the row in it) is gone, TooLarge, or RowError (`forbidden_path`) if its
+        path leads to where nothing may be opened.
         """
         if ref.path is None:
             raise ValueError(f"not a local image: {ref.url}")
@@ -75,10 +83,8 @@ class LocalImages:
                 raise FileNotFoundError(f"{ref.path}: no value in row {ref.row} of column {ref.column}")
             assert self._spool is not None
             return self._range(self._spool, *place)
-        path = inside(self._root, ref.path, "image reference")
-        if not os.path.isfile(path):  # also keeps pipes and devices out
-            raise FileNotFoundError(f"{path}: no such file")
-        with path.open("rb") as file:
+        gate = self._gates[ref.root]
+        with gate.open(gate.path(ref.path, "image reference"), "image reference") as file:
             size = os.fstat(file.fileno()).st_size if ref.size is None else ref.size
             return self._range(file, ref.offset or 0, size)
 
@@ -89,37 +95,67 @@ class LocalImages:
         return file.read(size)
 
     def close(self) -> None:
-        """Let go of the temporary file."""
+        """Close the temporary file, which removes it."""
         if self._spool is not None:
             self._spool.close()
 
 
-def _cells(path: Path, column: str, wanted: set[int]) -> Iterator[tuple[int, pa.Buffer]]:
-    """(row, value) of the wanted rows of a column that have a value, in order; none if file or column are gone."""
-    if not os.path.isfile(path):
-        return
+def _cells(
+    gate: Gate, path: Path, wanted: Mapping[int, list[str]], max_bytes: int
+) -> Iterator[tuple[int, str, bytes | None, int]]:
+    """(row, column, value, size) of the wanted cells that have a value, in order; none if file or column are gone.
+
+    The value of a cell over `max_bytes` is None: it is not loaded.
+    """
     try:
-        with pq.ParquetFile(path, buffer_size=1 << 20) as file:
-            if column.split(".")[0] not in file.schema_arrow.names:
-                return
-            first = 0
-            for group in range(file.num_row_groups):
-                end = first + file.metadata.row_group(group).num_rows
-                if not wanted.isdisjoint(range(first, end)):
-                    # One row at a time: a group may hold gigabytes.
-                    batches = file.iter_batches(batch_size=1, row_groups=[group], columns=[column])
-                    for row, batch in enumerate(batches, start=first):
-                        if row in wanted and (cell := nested(batch, column)[0]).is_valid:
-                            yield row, cell.as_buffer()
-                first = end
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+        file = gate.open(path, "image reference")
+    except FileNotFoundError:
+        return
+    with file, one_line(path):
+        table = open_parquet(file, path)
+        asked = {column.split(".")[0] for columns in wanted.values() for column in columns}
+        columns = [name for name in table.schema_arrow.names if name in asked]
+        first = 0
+        for group in range(table.num_row_groups):
+            end = first + table.metadata.row_group(group).num_rows
+            if columns and not wanted.keys().isdisjoint(range(first, end)):
+                # One row at a time: a group may hold gigabytes.
+                for row, batch in enumerate(
+                    table.iter_batches(batch_size=1, row_groups=[group], columns=columns), first
+                ):
+                    for column in wanted.get(row, ()):
+                        if (cell := nested(batch, column)) is not None:
+                            size = sum(sizes(cell))
+                            yield row, column, _bytes(cell) if size <= max_bytes else None, size
+            first = end
 
 
-def nested(batch: pa.RecordBatch, column: str) -> pa.Array:
-    """Column `a.b` of a batch: field b of the struct a (`datasets` stores images as image.bytes)."""
-    name, *fields = column.split(".")
+def _bytes(cell: pa.Array) -> Any:
+    """The value of an array of one."""
+    return cell[0].as_py() if pa.types.is_dictionary(cell.type) else cell[0].as_buffer()
+
+
+def nested(batch: pa.RecordBatch, column: str) -> pa.Array | None:
+    """The value at `column` of a batch of one row, as an array of one; None where there is none.
+
+    `image.bytes`: field bytes of the struct image. `images.2.bytes`: the same of the third element of a list.
+    """
+    name, *parts = column.split(".")
+    if name not in batch.schema.names:
+        return None
     array = batch.column(name)
-    for field in fields:
-        array = pc.struct_field(array, field)
-    return array
+    for part in parts:
+        if array.null_count:
+            return None
+        if pa.types.is_struct(array.type):
+            index = array.type.get_field_index(part)
+            if index < 0:
+                return None
+            array = array.flatten()[index]
+        elif part.isdecimal() and isinstance(array.type, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+            array = array.flatten().slice(int(part), 1)
+            if not len(array):
+                return None
+        else:
+            return None
+    return None if array.null_count else array

@@ -1,4 +1,4 @@
-"""Checking the `options` of a source."""
+"""Checking the `options` of a source, and those that many formats share."""
 
 from __future__ import annotations
 
@@ -14,6 +14,26 @@ class Options(pydantic.BaseModel):
     """Base of a format's options. Unknown names and wrong types are refused."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FileOptions(Options):
+    """Options of a format that is read file by file."""
+
+    files: list[str] = pydantic.Field(default_factory=list)
+    """Patterns of the files to read, relative to the source's path: `*` and `?` stay in one folder, `**/` is any number
+    of folders. Without any: every file of the format's kinds."""
+    exclude: list[str] = pydantic.Field(default_factory=list)
+    """Patterns of files and folders to leave out."""
+    rows: str | None = None
+    """Of a .json file that is one object: the field with the list of rows. Without it the object's values are the rows,
+    and their names can be referred to as `__key__`."""
+
+
+class ImageOptions(FileOptions):
+    """Options of a format whose rows name images by path."""
+
+    images: str = ""
+    """Folder that image paths start in: relative to the source's path, or anywhere if absolute."""
 
 
 T = TypeVar("T", bound=Options)

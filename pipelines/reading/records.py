@@ -1,26 +1,23 @@
-"""Rows of the usual text formats, one at a time, each with the place it stands at for error messages."""
+"""Rows of the usual formats, one at a time, each with the place it stands at for error messages."""
 
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import json
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pipelines.reading.errors import RowError, SourceError
+from pipelines.reading.gate import Gate
+from pipelines.reading.json_stream import json_values
+from pipelines.reading.limits import MAX_FIELDS, MAX_ROW, json_problem
+from pipelines.reading.streams import Lines, Stream, reading, streams
+from schemas.reasons import Outcome
 
-from pipelines.reading.errors import SourceError
-from pipelines.reading.refs import inside
-from schemas.spec import Source
+csv.field_size_limit(MAX_ROW)
 
-CHUNK = 1 << 20
-"""Characters of a JSON array read at a time."""
+KINDS = (".jsonl", ".json", ".csv", ".tsv")
 
 
 class Record(NamedTuple):
@@ -35,216 +32,161 @@ class Record(NamedTuple):
     """For Parquet, whose cells can be referred to: the file, relative to the source's folder ..."""
     row: int = 0
     """... and the number of the row in it."""
+    problem: RowError | None = None
+    """Why the row could not be read; then `data` is empty."""
+
+    def get(self, field: str) -> Any:
+        """The value of `field`: a column, or a path into structs and lists with dots between, "Task2.Caption" or
+        "captions.0". None where it is null on the way.
+
+        Raises RowError if there is no such field.
+        """
+        if field in self.data:
+            return self.data[field]
+        value: Any = self.data
+        for part in field.split("."):
+            if isinstance(value, dict) and part in value:
+                value = value[part]
+            elif isinstance(value, list) and part.isdecimal():
+                value = value[int(part)] if int(part) < len(value) else None
+            elif value is None:
+                return None
+            else:
+                found = ", ".join(value) if isinstance(value, dict) else type(value).__name__
+                raise RowError(f"{self.where}: no field {field!r} (fields: {found[:300] or 'none'})")
+        return value
 
     def text(self, field: str) -> str:
-        """The string `field`; "" where it is null. Raises SourceError if it is missing or no string."""
-        if field not in self.data:
-            found = ", ".join(self.data) or "none"
-            raise SourceError(f"{self.where}: no field {field!r} (fields: {found})")
-        value = self.data[field]
+        """The string `field`; "" where it is null. Raises RowError if it is missing or no string."""
+        value = self.get(field)
         return "" if value is None else as_text(value, f"{self.where}: {field}")
 
+    def name(self, field: str) -> str:
+        """The string or whole number `field` as a string. Raises RowError for anything else."""
+        value = self.get(field)
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else self.text(field)
+
     def items(self, field: str) -> list[Any]:
-        """The list `field`. Raises SourceError if it is missing or no list."""
-        value = self.data.get(field)
+        """The list `field`. Raises RowError if it is missing or no list."""
+        value = self.get(field)
         if not isinstance(value, list):
-            raise SourceError(f"{self.where}: {field}: expected a list, found {short(value)}")
+            raise RowError(f"{self.where}: {field}: expected a list, found {short(value)}")
         return value
 
 
 def as_text(value: Any, where: str) -> str:
     """`value` as a string that has a UTF-8 form (a lone surrogate becomes U+FFFD)."""
     if not isinstance(value, str):
-        raise SourceError(f"{where}: expected a string, found {short(value)}")
+        raise RowError(f"{where}: expected a string, found {short(value)}")
+    return clean_unicode(value)
+
+
+def clean_unicode(text: str) -> str:
+    """`text` with a UTF-8 form: each lone surrogate becomes U+FFFD."""
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return value
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def short(value: Any) -> str:
     """`value` for a message: never more than a few words of it."""
-    text = repr(value)
+    text = repr(value) if not isinstance(value, str | bytes | list | dict) or len(value) < 1000 else _kind(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def files_of(source: Source, suffixes: tuple[str, ...], only: str | None = None) -> list[Path]:
-    """The file `source.path`, or all files below that folder with one of the suffixes, sorted by relative path.
-
-    Files and folders whose name starts with a dot or an underscore are left out, as most data tools do. `only` names
-    one file of the folder instead (an option `file`).
-    """
-    path = Path(source.path)
-    if only is not None:
-        path = inside(path, only, f"source {source.name}: options.file")
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise SourceError(f"source {source.name}: {path}: no such file or folder")
-    found = [file for file in walk(path) if file.name.lower().endswith(suffixes)]
-    if not found:
-        raise SourceError(f"source {source.name}: {path}: no file ending in {', '.join(suffixes)} below this folder")
-    return found
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} of length {len(value):,}"
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Files below `folder`, depth first, names in order. Hidden ones are left out; linked folders are not entered."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith((".", "_")):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk(Path(entry.path))
-        elif not entry.is_dir():
-            yield Path(entry.path)
-
-
-def records(path: Path, root: Path, columns: list[str] | None = None, *, json_lines: bool = False) -> Iterator[Record]:
-    """The rows of a .jsonl, .json (one array), .csv, .tsv (each also .gz) or .parquet file.
-
-    `columns` limits what is read from Parquet, and every one must exist there. With `json_lines` a .json file is read
-    line by line as well. Raises SourceError at the first row that is not what the format promises.
-    """
-    name = path.name.lower().removesuffix(".gz")
-    key = path.relative_to(root).as_posix()
-    if name.endswith(".parquet"):
-        yield from _parquet(path, key, columns)
-        return
-    with _open(path) as file:
-        try:
-            if name.endswith(".jsonl") or (json_lines and name.endswith(".json")):
-                yield from _jsonl(file, path, key)
-            elif name.endswith(".json"):
-                yield from _json_array(file, path, key)
-            elif name.endswith((".csv", ".tsv")):
-                yield from _csv(file, path, key, "\t" if name.endswith(".tsv") else ",")
+def text_records(
+    path: Path, gate: Gate, columns: Sequence[str] | None, *, rows: str | None, json_lines: bool
+) -> Iterator[Record]:
+    """The rows of a .jsonl, .json, .csv or .tsv file, each also .gz, .zst or in a .zip; see `tables.table_records`."""
+    for stream in streams(path, gate):
+        with reading(path):
+            if stream.name.endswith(".jsonl") or (json_lines and stream.name.endswith(".json")):
+                yield from _jsonl(stream)
+            elif stream.name.endswith(".json"):
+                yield from _json(stream, rows)
+            elif stream.name.endswith((".csv", ".tsv")):
+                yield from _csv(stream, columns, "\t" if stream.name.endswith(".tsv") else ",")
             else:
-                raise SourceError(f"{path}: unknown kind of file; expected .jsonl, .json, .csv, .tsv or .parquet")
-        except UnicodeDecodeError as error:
-            raise SourceError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start} of a block") from None
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise SourceError(f"{path}: damaged or truncated gzip file: {error}") from None
+                raise SourceError(f"{stream.where}: unknown kind of file; expected {', '.join(KINDS)} or .parquet")
 
 
-def read_text(path: Path) -> str:
-    """The whole of a text file."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+def _object(value: Any, where: str, key: str) -> Record:
+    if isinstance(value, dict):
+        return Record(where, key, value)
+    return Record(where, key, {}, problem=RowError(f"{where}: expected a JSON object, found {short(value)}"))
 
 
-def _open(path: Path) -> TextIO:
-    if path.name.lower().endswith(".gz"):
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _row(value: Any, where: str, key: str) -> Record:
-    if not isinstance(value, dict):
-        raise SourceError(f"{where}: expected a JSON object, found {short(value)}")
-    return Record(where, key, value)
-
-
-def _jsonl(file: TextIO, path: Path, key: str) -> Iterator[Record]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
+def _jsonl(stream: Stream) -> Iterator[Record]:
+    lines = Lines(stream)
+    while True:
+        line = None
         try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise SourceError(f"{where}: not a JSON line ({error}); is the file cut short?") from None
-        yield _row(value, where, f"{key}:{number}")
+            line = next(lines)
+            if not line.strip():
+                continue
+            record = _object(json.loads(line), lines.place, f"{stream.key}:{lines.number}")
+            if (found := json_problem(line, record.data)) is not None:
+                raise RowError(f"{lines.place}: {found}", Outcome.ROW_TOO_LARGE)
+        except StopIteration:
+            return
+        except RowError as error:
+            record = Record(lines.place, f"{stream.key}:{lines.number}", {}, problem=error)
+        except (ValueError, RecursionError) as error:
+            cut = isinstance(error, json.JSONDecodeError)
+            if cut and not lines.complete:
+                raise SourceError(f"{lines.place}: not a JSON line ({error}); is the file cut short?") from None
+            # What is no error of JSON is a cap of Python's: digits of a number, levels of nesting.
+            outcome = Outcome.BAD_ROW if cut else Outcome.ROW_TOO_LARGE
+            problem = RowError(f"{lines.place}: not a JSON line ({error})", outcome)
+            record = Record(lines.place, f"{stream.key}:{lines.number}", {}, problem=problem)
+        yield record
 
 
-class _Scanner:
-    """Takes JSON values off a stream."""
-
-    _blank = re.compile(r"\s*")
-    _decoder = json.JSONDecoder()
-
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
-        self.buffer = ""
-        self.position = 0
-
-    def _more(self) -> bool:
-        # Doubling keeps the repeated attempts at one very long value linear in its length.
-        block = self.file.read(max(CHUNK, len(self.buffer) - self.position))
-        self.buffer, self.position = self.buffer[self.position :] + block, 0
-        return bool(block)
-
-    def peek(self) -> str:
-        """The next character that is not blank, "" at the end."""
-        while True:
-            self.position = self._blank.match(self.buffer, self.position).end()  # type: ignore[union-attr]
-            if self.position < len(self.buffer) or not self._more():
-                return self.buffer[self.position : self.position + 1]
-
-    def take(self) -> str:
-        """Step over that character."""
-        character = self.peek()
-        self.position += len(character)
-        return character
-
-    def value(self) -> Any:
-        """The next value. Raises json.JSONDecodeError."""
-        while True:
-            try:
-                value, self.position = self._decoder.raw_decode(self.buffer, self.position)
-            except json.JSONDecodeError:
-                if not self._more():
-                    raise
-            else:
-                return value
+def _json(stream: Stream, rows: str | None) -> Iterator[Record]:
+    for place, value, problem in json_values(stream, rows):
+        where, key = f"{stream.where}[{place}]", f"{stream.key}[{place}]"
+        yield _object(value, where, key) if problem is None else Record(where, key, {}, problem=problem)
 
 
-def _json_array(file: TextIO, path: Path, key: str) -> Iterator[Record]:
-    """Objects of one JSON array without holding the file: the big conversation sets are arrays of gigabytes."""
-    scanner = _Scanner(file)
-    if scanner.take() != "[":
-        raise SourceError(f"{path}: expected a JSON list of objects")
-    number = 0
-    separator = "]" if scanner.peek() == "]" else ","
-    while separator == ",":
-        where = f"{path}[{number}]"
-        if scanner.peek() != "{":
-            raise SourceError(f"{where}: expected a JSON object; is the file cut short?")
-        try:
-            value = scanner.value()
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise SourceError(f"{where}: not JSON ({error}); is the file cut short?") from None
-        yield _row(value, where, f"{key}[{number}]")
-        separator = scanner.take()
-        number += 1
-    if separator != "]" or scanner.peek() != ("]" if number == 0 else ""):
-        raise SourceError(f"{path}: the JSON list does not end after element {number}; is the file cut short?")
-
-
-def _csv(file: TextIO, path: Path, key: str, delimiter: str) -> Iterator[Record]:
-    reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+def _csv(stream: Stream, columns: Sequence[str] | None, delimiter: str) -> Iterator[Record]:
+    lines = Lines(stream)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in row or None in row.values():
-                raise SourceError(f"{where}: not {len(reader.fieldnames or ())} fields, as the header has")
-            yield Record(where, f"{key}:{reader.line_num}", dict(row))
+        header = next(reader, [])
     except csv.Error as error:
-        raise SourceError(f"{path}:{reader.line_num}: {error}") from None
+        raise SourceError(f"{lines.place}: {error}") from None
+    if len(header) > MAX_FIELDS:
+        raise SourceError(f"{stream.where}: {len(header):,} columns, more than {MAX_FIELDS:,}")
+    require_columns(header, columns, stream.where)
+    while True:
+        problem, row = None, []
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except RowError as error:
+            problem = error
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                raise SourceError(f"{lines.place}: {error}; is the file cut short?") from None
+            outcome = Outcome.ROW_TOO_LARGE if "field limit" in str(error) else Outcome.BAD_ROW
+            problem = RowError(f"{lines.place}: {error}", outcome)
+        if problem is None and not row:
+            continue
+        if problem is None and len(row) != len(header):
+            problem = RowError(f"{lines.place}: not {len(header)} fields, as the header has, but {len(row)}")
+        data = {} if problem else dict(zip(header, row, strict=True))
+        yield Record(lines.place, f"{stream.key}:{lines.number}", data, problem=problem)
 
 
-def _parquet(path: Path, key: str, columns: list[str] | None) -> Iterator[Record]:
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            for column in columns or ():
-                if column.split(".")[0] not in names:
-                    raise SourceError(f"{path}: no column {column!r} (columns: {', '.join(names)})")
-            number = 0
-            for batch in file.iter_batches(batch_size=256, columns=columns):
-                for data in batch.to_pylist():
-                    yield Record(f"{path} row {number}", f"{key}:{number}", data, key, number)
-                    number += 1
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+def require_columns(names: Sequence[str], columns: Sequence[str] | None, where: str) -> None:
+    """Raise SourceError for the first of `columns` (or its column, of a path into structs) that a table lacks."""
+    for column in columns or ():
+        if column not in names and column.split(".")[0] not in names and column != "__key__":
+            raise SourceError(f"{where}: no column {column!r} (columns: {', '.join(names)[:500]})")

@@ -1,22 +1,25 @@
 """Sources: one file per on-disk format, each with `TASKS` (what it can be read as) and `read(source)`.
 
-A source is read lazily and always in the same order. It says what there is, and loads no image but to hash it.
+A source is read lazily and always in the same order. It says what there is, and loads no image but to hash it. `read`
+yields a Sample for each row, or says what became of it:
 
-- Structural damage (broken JSON, a missing column, a wrong type) raises SourceError: it means the description or the
-  copy is wrong, and guessing would lose rows.
-- What can be wrong with a single row becomes a row with a named fate: a file that is not there is `missing_file`, an
-  empty address is `bad_url`, a missing caption is an empty caption (which `caption_length.min_chars = 1` drops).
+- a row that cannot be read (broken JSON, a missing field, a forbidden path) is a `Failed`: it becomes a row of the
+  corpus that has failed. More of them than `max_unreadable` stop the build.
+- a row that is in order but not wanted (another task, not what `where` asks for) is a `Skipped`: it is counted.
+- what can be wrong with an image becomes known later: a file that is not there is `missing_file`, an empty address is
+  `bad_url`. A missing caption is an empty caption (the filter `caption_length.min_chars = 1` drops it).
+- a file that as a whole is not what it should be (cut short, no such column) raises SourceError.
 
-To add a format, add a file: its name is the `format` of a corpus spec. Other packages name theirs as entry points of
-the group `janus_forge.sources` (schemas/plugins.py).
+`pipelines.reading.rows` has the loop that all formats share. To add a format, add a file: its name is the `format` of a
+corpus spec. Other packages name theirs as entry points of the group `janus_forge.sources` (schemas/plugins.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from types import ModuleType
 
+from pipelines.reading.account import Account, Failed, Skipped
 from pipelines.reading.errors import SourceError
 from schemas.plugins import PluginFolder
 from schemas.sample import Sample
@@ -32,19 +35,34 @@ def formats() -> list[str]:
     return FORMATS.names()
 
 
-def read_source(source: Source) -> Iterator[Sample]:
+def read_source(source: Source, account: Account | None = None) -> Iterator[Sample]:
     """The samples of `source` in its own order, at most `source.limit`, with its licence where they state none.
 
-    Raises SourceError with one line where the source cannot be read as described.
+    `account` is told of every row. Raises SourceError with one line where the source cannot be read as described, too
+    many of its rows cannot, or it has none.
     """
     module = _reader(source)
     if source.task not in module.TASKS:
         tasks = " or ".join(module.TASKS)
         raise SourceError(f"source {source.name}: format {source.format} gives task {tasks}, not {source.task}")
-    for sample in islice(module.read(source), source.limit):
-        if sample.licence is None and source.licence is not None:
-            sample = sample.model_copy(update={"licence": source.licence})
-        yield sample
+    account = account or Account(source)
+    for item in module.read(source) if source.limit != 0 else ():
+        if isinstance(item, Skipped):
+            account.skip(item)
+            continue
+        if isinstance(item, Failed):
+            account.fail(item)
+            yield Sample(
+                task=source.task, key=item.key, messages=(), outcome=item.error.outcome, licence=source.licence
+            )
+        else:
+            account.take(item)
+            if item.licence is None and source.licence is not None:
+                item = item.model_copy(update={"licence": source.licence})
+            yield item
+        if account.rows == source.limit:
+            break
+    account.close()
 
 
 def _reader(source: Source) -> ModuleType:

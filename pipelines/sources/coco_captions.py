@@ -9,72 +9,77 @@ other four would only be dropped. The licence is the one the file names for the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pipelines.reading.errors import SourceError
-from pipelines.reading.options import Options, options_of
-from pipelines.reading.records import Record, read_text
-from pipelines.reading.refs import inside, local_image, root_of
+from pipelines.reading.errors import RowError, SourceError
+from pipelines.reading.gate import Gate, gate_of
+from pipelines.reading.options import ImageOptions, options_of
+from pipelines.reading.records import Record, short, text_records
+from pipelines.reading.refs import Images
+from pipelines.reading.rows import Item, condition_of, samples
+from pipelines.reading.tables import those_that_hold
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 
 TASKS = ("generation", "understanding")
 
 
-class CocoOptions(Options):
+class CocoOptions(ImageOptions):
     """Options of `coco_captions`."""
 
     annotations: str = "annotations/captions_train2017.json"
     """Annotation file, relative to the source's path."""
     images: str = "train2017"
-    """Folder of the images, relative to the source's path."""
 
 
-def read(source: Source) -> Iterator[Sample]:
+def read(source: Source) -> Iterator[Item]:
     """One sample per image, in order of the image ids."""
     options = options_of(source, CocoOptions)
-    root = root_of(source)
-    file = inside(root, options.annotations, f"source {source.name}: options.annotations")
-    tables = _load(file)
-    captions: dict[int, str] = {}
-    for annotation in sorted(_rows(tables, "annotations", file), key=lambda row: _number(row, "id")):
-        captions.setdefault(_number(annotation, "image_id"), annotation.text("caption").strip())
-    licences = {row.data.get("id"): row.text("name") for row in _rows(tables, "licenses", file)}
-    for image in sorted(_rows(tables, "images", file), key=lambda row: _number(row, "id")):
-        number = _number(image, "id")
-        yield Sample(
+    gate = gate_of(source)
+    file = gate.path(options.annotations, f"source {source.name}: options.annotations")
+    if not gate.is_file(file):
+        raise SourceError(f"{file}: no such annotation file (options.annotations)")
+    captions = _first_captions(file, gate)
+    licences = {row.data.get("id"): row.text("name") for row in _rows(file, gate, "licenses")}
+    images = Images(source, gate, options.images)
+
+    def sample(row: Record) -> Sample:
+        number = _number(row, "id")
+        return Sample(
             task=source.task,
             key=str(number),
-            messages=(Message(role="caption", text=captions.get(number, "")),),
-            images=(local_image(root, f"{options.images}/{image.text('file_name')}", image.where),),
-            licence=licences.get(image.data.get("license")),
+            messages=(Message(role="caption", text=captions.get(number, (0, ""))[1]),),
+            images=(images.at(row.text("file_name"), row.where),),
+            licence=licences.get(row.data.get("license")),
         )
 
+    rows = sorted(_rows(file, gate, "images"), key=lambda row: -1 if row.problem else _number(row, "id"))
+    yield from samples(source, those_that_hold(rows, condition_of(source)), sample)
 
-def _load(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise SourceError(f"{file}: no such annotation file (options.annotations)")
+
+def _first_captions(file: Path, gate: Gate) -> dict[int, tuple[int, str]]:
+    """Image id to the id and text of its caption with the lowest id."""
+    captions: dict[int, tuple[int, str]] = {}
+    for row in _rows(file, gate, "annotations"):
+        image, caption = _number(row, "image_id"), (_number(row, "id"), row.text("caption").strip())
+        if image not in captions or caption[0] < captions[image][0]:
+            captions[image] = caption
+    return captions
+
+
+def _rows(file: Path, gate: Gate, table: str) -> Iterator[Record]:
     try:
-        tables = json.loads(read_text(file))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise SourceError(f"{file}: not JSON ({error}); is the file cut short?") from None
-    if not isinstance(tables, dict):
-        raise SourceError(f"{file}: expected a JSON object with images and annotations")
-    return tables
-
-
-def _rows(tables: dict[str, Any], name: str, file: Path) -> list[Record]:
-    rows = tables.get(name, [] if name == "licenses" else None)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise SourceError(f"{file}: {name}: expected a list of objects")
-    return [Record(f"{file}: {name}[{index}]", "", row) for index, row in enumerate(rows)]
+        yield from text_records(file, gate, None, rows=table, json_lines=False)
+    except SourceError as error:
+        if table != "licenses" or "no field" not in str(error):
+            raise
 
 
 def _number(row: Record, field: str) -> int:
+    if row.problem is not None:
+        raise row.problem
     value = row.data.get(field)
     if not isinstance(value, int):
-        raise SourceError(f"{row.where}: {field}: expected a number, found {value!r}")
+        raise RowError(f"{row.where}: {field}: expected a number, found {short(value)}")
     return value

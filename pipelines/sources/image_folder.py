@@ -1,78 +1,98 @@
-"""A folder of images with captions: in one JSON-lines file, or in a text file beside each image.
+"""A folder of images with captions: in files of rows, or in a text file beside each image.
 
     <path>/captions.jsonl   {"image": "cats/1.jpg", "caption": "A cat."}
 or  <path>/cats/1.jpg + <path>/cats/1.txt
 
-The fields of the JSON lines are options, so `metadata.jsonl` of the Hub (file_name, text) reads as well. A caption that
-is a list gives its first entry: exact deduplication keeps one row per image anyway.
+The names of the fields are options, so `metadata.jsonl` of the Hub (file_name, text) reads as well. Image paths are
+relative to the folder of the file that names them, or to `images`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from pipelines.reading.errors import SourceError
-from pipelines.reading.options import Options, options_of
-from pipelines.reading.records import Record, read_text, records, walk
-from pipelines.reading.refs import IMAGE_SUFFIXES, inside, local_image, root_of
-from schemas.sample import Message, Sample
+from pipelines.reading.account import Skipped
+from pipelines.reading.captions import CaptionOptions, CaptionReader
+from pipelines.reading.errors import SkipRow, SourceError
+from pipelines.reading.files import walk
+from pipelines.reading.gate import Gate, gate_of
+from pipelines.reading.join import stem
+from pipelines.reading.options import ImageOptions, options_of
+from pipelines.reading.records import Record
+from pipelines.reading.refs import IMAGE_SUFFIXES, OTHER_IMAGES, Images
+from pipelines.reading.rows import Item, Table, condition_of, samples
+from pipelines.reading.tables import those_that_hold
+from schemas.reasons import Skip
+from schemas.sample import ImageRef, Message, Sample
 from schemas.spec import Source
 
 TASKS = ("generation", "understanding")
+DEFAULT = "captions.jsonl"
 
 
-class ImageFolderOptions(Options):
-    """Options of `image_folder`."""
+class ImageFolderOptions(CaptionOptions, ImageOptions):
+    """Options of `image_folder`. `files` names the files of captions; without it, captions.jsonl is used if there is
+    one, else each image has a .txt of the same name."""
 
-    captions: str = "captions.jsonl"
-    """JSON-lines file, relative to the source's path. It must be there if any of these options is given; else, without
-    it, each image needs a .txt of the same name."""
     image: str = "image"
-    """Field with the image's path, relative to the folder of the JSON-lines file."""
-    caption: str = "caption"
-    """Field with the caption, or a list of captions."""
+    """Field with the image's path."""
 
 
-def read(source: Source) -> Iterator[Sample]:
-    """One sample per line of the captions file, or per image in order of their paths."""
+def read(source: Source) -> Iterator[Item]:
+    """One sample per row of the caption files, or per image in order of their paths."""
     options = options_of(source, ImageFolderOptions)
-    root = root_of(source)
-    captions = inside(root, options.captions, f"source {source.name}: options.captions")
-    if options.model_fields_set and not captions.is_file():
+    gate = gate_of(source)
+    if options.files or Path(source.path).is_file():
+        yield from _listed(source, options, Table(source, options).files())
+    elif gate.is_file(gate.root / DEFAULT):
+        yield from _listed(source, options, [gate.root / DEFAULT])
+    elif options.model_fields_set - {"exclude", "clean", "join"}:
         raise SourceError(
-            f"source {source.name}: options.captions: {captions}: no such file; correct the name, or leave all options "
-            "out if each image has a .txt beside it"
+            f"source {source.name}: {gate.root / DEFAULT}: no such file; name the files of captions in "
+            "options.files, or leave all options out if each image has a .txt beside it"
         )
-    pairs = _listed(captions, root, options) if captions.is_file() else _beside(root)
-    for key, relative, caption, where in pairs:
-        yield Sample(
-            task=source.task,
-            key=key,
-            messages=(Message(role="caption", text=caption),),
-            images=(local_image(root, relative, where),),
-        )
+    else:
+        yield from _beside(source, options, gate)
 
 
-def _listed(captions: Path, root: Path, options: ImageFolderOptions) -> Iterator[tuple[str, str, str, str]]:
-    folder = captions.parent.relative_to(root)
-    for record in records(captions, root):
-        relative = (folder / record.text(options.image)).as_posix()
-        yield record.key, relative, _caption(record, options.caption), record.where
+def _listed(source: Source, options: ImageFolderOptions, files: list[Path]) -> Iterator[Item]:
+    table = Table(source, options)
+    captions, images = CaptionReader(source, options, table.gate), Images(source, table.gate, options.images)
+    for file in files:
+        folder = "" if options.images else PurePosixPath(table.gate.relative(file)).parent.as_posix()
+
+        def sample(row: Record, folder: str = folder) -> Sample:
+            place = row.text(options.image)
+            row.data.setdefault("__key__", stem(place))
+            return _sample(source, row, captions.of(row), images.at(place, row.where, folder))
+
+        yield from samples(source, table.rows_of(file), sample)
 
 
-def _caption(record: Record, field: str) -> str:
-    value = record.data.get(field)
-    if isinstance(value, list) and value:
-        return record._replace(data={field: value[0]}).text(field)
-    return record.text(field)
+def _beside(source: Source, options: ImageFolderOptions, gate: Gate) -> Iterator[Item]:
+    captions = CaptionReader(source, options.model_copy(update={"caption": "txt"}), gate)
+    images, condition = Images(source, gate), condition_of(source)
+
+    def sample(row: Record) -> Sample:
+        if options.join is None:
+            text = (gate.root / row.key).with_suffix(".txt")
+            if not gate.is_file(text):
+                raise SkipRow(Skip.NO_CAPTION)
+            row.data["txt"] = gate.read_text(text)
+        return _sample(source, row, captions.of(row), images.at(row.key, row.where))
+
+    def found() -> Iterator[Record | Skipped]:
+        for file in walk(gate, gate.root, options.exclude):
+            path = gate.relative(file)
+            if file.suffix.lower() in IMAGE_SUFFIXES:
+                yield from those_that_hold([Record(str(file), path, {"__key__": stem(path)})], condition)
+            elif file.suffix.lower() in OTHER_IMAGES:
+                yield Skipped(Skip.UNSUPPORTED_FORMAT, 1, str(file))
+
+    yield from samples(source, found(), sample)
 
 
-def _beside(root: Path) -> Iterator[tuple[str, str, str, str]]:
-    for file in walk(root):
-        if file.suffix.lower() in IMAGE_SUFFIXES:
-            text = file.with_suffix(".txt")
-            if not text.is_file():
-                raise SourceError(f"{file}: no caption: expected {text.name} beside it, or a captions.jsonl")
-            relative = file.relative_to(root).as_posix()
-            yield relative, relative, read_text(text).strip(), str(file)
+def _sample(source: Source, row: Record, caption: str, image: ImageRef) -> Sample:
+    messages = (Message(role="caption", text=caption),)
+    return Sample(task=source.task, key=row.key, messages=messages, images=(image,))

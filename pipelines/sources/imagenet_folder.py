@@ -12,10 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.reading.errors import SourceError
+from pipelines.reading.account import Skipped
+from pipelines.reading.errors import RowError, SourceError
+from pipelines.reading.files import walk
+from pipelines.reading.gate import Gate, gate_of
+from pipelines.reading.limits import MAX_ROW
 from pipelines.reading.options import Options, options_of
-from pipelines.reading.records import read_text, walk
-from pipelines.reading.refs import IMAGE_SUFFIXES, inside, local_image, root_of
+from pipelines.reading.records import Record
+from pipelines.reading.refs import IMAGE_SUFFIXES, OTHER_IMAGES, local_image
+from pipelines.reading.rows import Item, samples
+from schemas.reasons import Skip
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 
@@ -31,39 +37,47 @@ class ImageNetOptions(Options):
     """File of class names, relative to the source's path."""
 
 
-def read(source: Source) -> Iterator[Sample]:
+def read(source: Source) -> Iterator[Item]:
     """One sample per image, class by class in order of the WordNet ids, files by name."""
     options = options_of(source, ImageNetOptions)
-    root = root_of(source)
-    names = class_names(inside(root, options.classes, f"source {source.name}: options.classes"))
-    images = inside(root, options.images, f"source {source.name}: options.images")
+    gate = gate_of(source)
+    names = class_names(gate, gate.path(options.classes, f"source {source.name}: options.classes"))
+    images = gate.path(options.images, f"source {source.name}: options.images")
     if not images.is_dir():
         raise SourceError(f"source {source.name}: {images}: no such folder; expected one folder per class in it")
+
+    def sample(row: Record) -> Sample:
+        wnid = row.data["wnid"]
+        if wnid not in names:
+            raise RowError(f"{row.where}: class {wnid} has no name in {options.classes}")
+        image = local_image(gate, row.key, row.where)
+        caption = (Message(role="caption", text=names[wnid]),)
+        return Sample(task=source.task, key=row.key, messages=caption, images=(image,))
+
+    yield from samples(source, _found(gate, images), sample)
+
+
+def _found(gate: Gate, images: Path) -> Iterator[Record | Skipped]:
     for folder in sorted(path for path in images.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))):
-        if folder.name not in names:
-            raise SourceError(f"{folder}: class {folder.name} has no name in {options.classes}")
-        for file in walk(folder):
+        gate.resolve(folder)
+        for file in walk(gate, folder):
             if file.suffix.lower() in IMAGE_SUFFIXES:
-                relative = file.relative_to(root).as_posix()
-                yield Sample(
-                    task=source.task,
-                    key=relative,
-                    messages=(Message(role="caption", text=names[folder.name]),),
-                    images=(local_image(root, relative, str(file)),),
-                )
+                yield Record(str(file), gate.relative(file), {"wnid": folder.name})
+            elif file.suffix.lower() in OTHER_IMAGES:
+                yield Skipped(Skip.UNSUPPORTED_FORMAT, 1, str(file))
 
 
-def class_names(file: Path) -> dict[str, str]:
+def class_names(gate: Gate, file: Path) -> dict[str, str]:
     """WordNet id to class name. Raises SourceError naming the line that is not `id name`."""
-    if not file.is_file():
+    if not gate.is_file(file):
         raise SourceError(f"{file}: no such file; expected lines of WordNet id, tab, class name (options.classes)")
     names = {}
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
+    for number, line in enumerate(gate.read_text(file, MAX_ROW).splitlines(), start=1):
         if not line.strip():
             continue
         wnid, _, name = line.partition("\t") if "\t" in line else line.partition(" ")
         name = name.split(",")[0].replace("_", " ").strip()
         if not wnid or not name:
-            raise SourceError(f"{file}:{number}: expected WordNet id and class name, found {line!r}")
+            raise SourceError(f"{file}:{number}: expected WordNet id and class name, found {line[:80]!r}")
         names[wnid] = name
     return names

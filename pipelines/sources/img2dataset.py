@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.reading.errors import SourceError
-from pipelines.reading.options import Options, options_of
-from pipelines.reading.records import Record, files_of, records
-from pipelines.reading.refs import IMAGE_SUFFIXES, cell_image, local_image, range_image, root_of
+from pipelines.reading.captions import CaptionOptions, CaptionReader
+from pipelines.reading.errors import RowError, SourceError
+from pipelines.reading.gate import Gate
+from pipelines.reading.options import options_of
+from pipelines.reading.records import Record
+from pipelines.reading.refs import IMAGE_SUFFIXES, Images, local_image, range_image
+from pipelines.reading.rows import Item, Table, samples
 from pipelines.reading.tars import Member, members
 from schemas.sample import ImageRef, Message, Sample
 from schemas.spec import Source
@@ -22,60 +25,49 @@ from schemas.spec import Source
 TASKS = ("generation", "understanding")
 
 
-class Img2datasetOptions(Options):
-    """Options of `img2dataset`."""
-
-    caption: str = "caption"
-    """Column with the caption."""
-
-
-def read(source: Source) -> Iterator[Sample]:
+def read(source: Source) -> Iterator[Item]:
     """One sample per row that img2dataset was given, shard by shard."""
-    options = options_of(source, Img2datasetOptions)
-    root = root_of(source)
-    for table in files_of(source, (".parquet",)):
-        if not table.with_name(f"{table.stem}_stats.json").is_file():
+    options = options_of(source, CaptionOptions)
+    table = Table(source, options, suffixes=(".parquet",))
+    captions, images = CaptionReader(source, options, table.gate), Images(source, table.gate)
+    for file in table.files():
+        if not table.gate.is_file(file.with_name(f"{file.stem}_stats.json")):
             raise SourceError(
-                f"{table}: no {table.stem}_stats.json beside it: img2dataset did not finish this shard; let it finish, "
+                f"{file}: no {file.stem}_stats.json beside it: img2dataset did not finish this shard; let it finish, "
                 "or delete the shard's files"
             )
-        shard = _Shard(table, root)
-        for record in records(table, root):
-            yield Sample(
-                task=source.task,
-                key=record.key,
-                messages=(Message(role="caption", text=record.text(options.caption)),),
-                images=(shard.image(record),),
-            )
+        shard = _Shard(file, table.gate, images)
+
+        def sample(row: Record, shard: _Shard = shard) -> Sample:
+            caption = (Message(role="caption", text=captions.of(row)),)
+            return Sample(task=source.task, key=row.key, messages=caption, images=(shard.image(row),))
+
+        yield from samples(source, table.rows_of(file), sample)
 
 
 class _Shard:
     """Where the images of one shard are."""
 
-    def __init__(self, table: Path, root: Path) -> None:
-        self._table = table
-        self._root = root
+    def __init__(self, table: Path, gate: Gate, images: Images) -> None:
+        self._gate, self._images = gate, images
         self._tar = table.with_suffix(".tar")
         self._folder = table.with_suffix("")
         self._members: dict[str, Member] = {}
-        if self._tar.is_file():
-            self._members = {member.name: member for member in members(self._tar)}
+        if gate.is_file(self._tar):
+            self._members = {member.name: member for member in members(self._tar, gate) if member.regular}
 
     def image(self, record: Record) -> ImageRef:
         """The image of a row."""
         if record.text("status") != "success":
             return ImageRef(url=record.text("url"))
         key = record.text("key")
-        relative = self._table.relative_to(self._root)
         for suffix in sorted(IMAGE_SUFFIXES):
             name = key + suffix
-            data = record.data.get(suffix[1:])
-            if isinstance(data, bytes):
-                return cell_image(relative.as_posix(), suffix[1:], record.row, data, record.where)
-            if name in self._members:
-                member = self._members[name]
-                tar = relative.with_suffix(".tar").as_posix()
-                return range_image(self._tar, tar, member.offset, member.size)
-            if (self._folder / name).is_file():
-                return local_image(self._root, (relative.with_suffix("") / name).as_posix(), record.where)
-        raise SourceError(f"{record.where}: status is success, but {key} is in no column, tar or folder of this shard")
+            if isinstance(record.data.get(suffix[1:]), bytes):
+                return self._images.cell(record, suffix[1:])
+            if (member := self._members.get(name)) is not None:
+                return range_image(self._gate, self._tar, member.offset, member.size)
+            place = f"{self._gate.relative(self._folder)}/{name}"
+            if self._gate.is_file(self._gate.path(place, record.where)):
+                return local_image(self._gate, place, record.where)
+        raise RowError(f"{record.where}: status is success, but {key} is in no column, tar or folder of this shard")

@@ -1,4 +1,4 @@
-"""Pages of text and images, JSON lines in one of two layouts.
+"""Pages of text and images, in one of three layouts of JSON lines, JSON or Parquet.
 
 Simple: marks in the text stand for the images, in order (paths relative to `images`, or addresses):
 
@@ -9,77 +9,86 @@ MMC4: sentences, and images with the number of the sentence they go with. The im
 
     {"text_list": ["...", ...],
      "image_info": [{"image_name": "a.jpg", "raw_url": "http://...", "matched_text_index": 3}, ...]}
+
+OBELICS: two lists of one length, in which each place holds a text or an image, the other being null:
+
+    {"texts": ["A paragraph.", null, "Another."], "images": [null, "http://...", null]}
+
+A mark that a page of the last two layouts spells out in its text is no image and is taken out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from pipelines.reading.errors import SourceError
-from pipelines.reading.options import Options, options_of
-from pipelines.reading.records import Record, as_text, files_of, records, short
-from pipelines.reading.refs import image_at, local_image, root_of
+from pipelines.reading.errors import RowError
+from pipelines.reading.options import ImageOptions, options_of
+from pipelines.reading.records import Record, as_text, short
+from pipelines.reading.refs import Images
+from pipelines.reading.rows import Item, Table, samples
 from schemas.sample import IMAGE_MARK, ImageRef, Message, Sample
 from schemas.spec import Source
 
 TASKS = ("understanding",)
 
 
-class InterleavedOptions(Options):
-    """Options of `interleaved`."""
-
-    file: str | None = None
-    """The JSON-lines file, relative to the source's path, if that is a folder. Without it: every one below."""
-    images: str | None = None
-    """Folder that image paths start in, relative to the source's path (or to the folder of the file it names)."""
-
-
-def read(source: Source) -> Iterator[Sample]:
+def read(source: Source) -> Iterator[Item]:
     """One sample per page."""
-    options = options_of(source, InterleavedOptions)
-    root = root_of(source)
-    for file in files_of(source, (".jsonl", ".jsonl.gz"), options.file):
-        for record in records(file, root):
-            page = _mmc4 if "text_list" in record.data else _simple
-            text, images = page(record, root, options.images)
-            yield Sample(
-                task="understanding",
-                key=record.key,
-                messages=(Message(role="document", text=text),),
-                images=tuple(images),
-            )
+    options = options_of(source, ImageOptions)
+    table = Table(source, options)
+    images = Images(source, table.gate, options.images)
+
+    def sample(row: Record) -> Sample:
+        if "text_list" in row.data:
+            text, found = _mmc4(row, images, local=bool(options.images))
+        elif "texts" in row.data:
+            text, found = _obelics(row, images)
+        else:
+            text, found = row.text("text"), list(images.of(row, "images"))
+        document = (Message(role="document", text=text),)
+        return Sample(task="understanding", key=row.key, messages=document, images=tuple(found))
+
+    yield from samples(source, table.rows(), sample)
 
 
-def _simple(record: Record, root: Path, folder: str | None) -> tuple[str, list[ImageRef]]:
-    places = [as_text(place, f"{record.where}: images") for place in record.items("images")]
-    return record.text("text"), [image_at(root, place, record.where, folder or "") for place in places]
-
-
-def _mmc4(record: Record, root: Path, folder: str | None) -> tuple[str, list[ImageRef]]:
-    sentences = [as_text(sentence, f"{record.where}: text_list") for sentence in record.items("text_list")]
-    infos = [_info(info, len(sentences), f"{record.where}: image_info") for info in record.items("image_info")]
+def _mmc4(row: Record, images: Images, *, local: bool) -> tuple[str, list[ImageRef]]:
+    sentences = [unmarked(as_text(sentence, f"{row.where}: text_list")) for sentence in row.items("text_list")]
+    before: dict[int, list[dict[str, Any]]] = {}
+    for info in row.items("image_info"):
+        before.setdefault(_index(info, len(sentences), f"{row.where}: image_info"), []).append(info)
     parts: list[str] = []
-    images: list[ImageRef] = []
+    found: list[ImageRef] = []
+    field = "image_name" if local else "raw_url"
     for index, sentence in enumerate(sentences):
-        for info in infos:
-            if info["matched_text_index"] == index:
-                parts.append(IMAGE_MARK)
-                images.append(_mmc4_image(info, record.where, root, folder))
+        for info in before.get(index, ()):
+            parts.append(IMAGE_MARK)
+            place = as_text(info.get(field), f"{row.where}: {field}")
+            found.append(images.at(place, row.where) if local else ImageRef(url=place))
         parts.append(sentence)
-    return " ".join(parts), images
+    return " ".join(parts), found
 
 
-def _info(info: Any, sentences: int, where: str) -> dict[str, Any]:
+def _index(info: Any, sentences: int, where: str) -> int:
     index = info.get("matched_text_index") if isinstance(info, dict) else None
     if not isinstance(index, int) or not 0 <= index < sentences:
-        raise SourceError(f"{where}: expected objects with matched_text_index from 0 to {sentences - 1}: {short(info)}")
-    return info
+        raise RowError(f"{where}: expected objects with matched_text_index from 0 to {sentences - 1}: {short(info)}")
+    return index
 
 
-def _mmc4_image(info: dict[str, Any], where: str, root: Path, folder: str | None) -> ImageRef:
-    if folder is None:
-        return ImageRef(url=as_text(info.get("raw_url"), f"{where}: raw_url"))
-    name = as_text(info.get("image_name"), f"{where}: image_name")
-    return local_image(root, f"{folder}/{name}", where)
+def _obelics(row: Record, images: Images) -> tuple[str, list[ImageRef]]:
+    texts, places = row.items("texts"), row.items("images")
+    if len(texts) != len(places) or any(
+        (text is None) == (place is None) for text, place in zip(texts, places, strict=True)
+    ):
+        raise RowError(
+            f"{row.where}: texts and images: expected a text or an image at each place, and null at the other"
+        )
+    found = images.of(Record(row.where, row.key, {"images": [p for p in places if p is not None]}), "images")
+    parts = [IMAGE_MARK if text is None else unmarked(as_text(text, f"{row.where}: texts")) for text in texts]
+    return "\n\n".join(parts), list(found)
+
+
+def unmarked(text: str) -> str:
+    """`text` without marks that it spells out itself."""
+    return " ".join(text.split(IMAGE_MARK)) if IMAGE_MARK in text else text

@@ -11,45 +11,55 @@ from collections.abc import Iterator
 
 import pydantic
 
-from pipelines.reading.options import Options, options_of
-from pipelines.reading.records import files_of, read_text, records
-from pipelines.reading.refs import root_of
+from pipelines.reading.account import Skipped
+from pipelines.reading.limits import MAX_ROW
+from pipelines.reading.options import FileOptions, options_of
+from pipelines.reading.records import Record
+from pipelines.reading.rows import Item, Table, samples
+from pipelines.reading.tables import SUFFIXES
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 
 TASKS = ("text",)
-SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet", ".txt")
 
 
-class TextOptions(Options):
+class TextOptions(FileOptions):
     """Options of `text`."""
 
     column: str = "text"
     """Field or column with the text; a .txt file is one document."""
     json_lines: bool = True
     """Whether .json files hold one object per line, as C4's do, rather than one list."""
-    max_chars: int = pydantic.Field(default=12_000, ge=1)
+    max_chars: int = pydantic.Field(default=12_000, ge=1, le=1_000_000)
     """Longest piece of a document, characters (a token of English is about 4)."""
 
 
-def read(source: Source) -> Iterator[Sample]:
+def read(source: Source) -> Iterator[Item]:
     """One sample per document or piece of one, in order."""
     options = options_of(source, TextOptions)
-    for key, text in _documents(source, options):
-        pieces = cut(text, options.max_chars)
-        for number, piece in enumerate(pieces):
-            name = key if len(pieces) == 1 else f"{key}#{number}"
-            yield Sample(task="text", key=name, messages=(Message(role="document", text=piece),))
+    table = Table(source, options, [options.column], suffixes=(*SUFFIXES, ".txt"), json_lines=options.json_lines)
 
+    def pieces(row: Record) -> list[Item]:
+        found = cut(row.text(options.column), options.max_chars)
+        return [
+            Sample(
+                task="text",
+                key=row.key if len(found) == 1 else f"{row.key}#{number}",
+                messages=(Message(role="document", text=piece),),
+            )
+            for number, piece in enumerate(found)
+        ]
 
-def _documents(source: Source, options: TextOptions) -> Iterator[tuple[str, str]]:
-    root = root_of(source)
-    for file in files_of(source, SUFFIXES):
+    def whole(row: Record) -> list[Item]:
+        text = table.gate.read_text(table.gate.root / row.key, MAX_ROW)
+        return pieces(row._replace(data={options.column: text}))
+
+    for file in table.files():
         if file.suffix.lower() == ".txt":
-            yield file.relative_to(root).as_posix(), read_text(file)
-            continue
-        for record in records(file, root, [options.column], json_lines=options.json_lines):
-            yield record.key, record.text(options.column)
+            document: list[Record | Skipped] = [Record(str(file), table.gate.relative(file), {})]
+            yield from samples(source, document, whole)
+        else:
+            yield from samples(source, table.rows_of(file), pieces)
 
 
 def cut(text: str, limit: int) -> list[str]:

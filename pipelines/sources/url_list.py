@@ -1,4 +1,4 @@
-"""Addresses with captions, as LAION, YFCC15M, PixelProse or Megalith are published: Parquet, CSV, TSV or JSON lines.
+"""Addresses with captions, as LAION, YFCC15M, PixelProse, Megalith or OpenImages are published: a table of any kind.
 
 A folder is read file by file in order of the paths. A null caption is an empty one; a null address fails as bad_url.
 """
@@ -7,41 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.reading.errors import SourceError
-from pipelines.reading.options import Options, options_of
-from pipelines.reading.records import files_of, records
-from pipelines.reading.refs import root_of
+from pipelines.reading.captions import CaptionOptions, CaptionReader
+from pipelines.reading.errors import RowError
+from pipelines.reading.options import options_of
+from pipelines.reading.records import Record
+from pipelines.reading.rows import Item, Table, samples
 from schemas.sample import ImageRef, Message, Sample
 from schemas.spec import Source
 
 TASKS = ("generation", "understanding")
-SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 
 
-class UrlListOptions(Options):
+class UrlListOptions(CaptionOptions):
     """Options of `url_list`: column names."""
 
     url: str = "url"
-    caption: str = "caption"
     sha256: str | None = None
     """Hex digest that the image must have (hash_mismatch if it has not)."""
     licence: str | None = None
 
 
-def read(source: Source) -> Iterator[Sample]:
+def read(source: Source) -> Iterator[Item]:
     """One sample per row."""
     options = options_of(source, UrlListOptions)
-    root = root_of(source)
-    columns = [name for name in (options.url, options.caption, options.sha256, options.licence) if name is not None]
-    for file in files_of(source, SUFFIXES):
-        for record in records(file, root, columns):
-            sha256 = record.text(options.sha256) if options.sha256 else ""
-            if sha256 and (len(sha256) != 64 or not set(sha256.lower()) <= set("0123456789abcdef")):
-                raise SourceError(f"{record.where}: {options.sha256}: expected 64 hex digits, found {sha256[:80]!r}")
-            yield Sample(
-                task=source.task,
-                key=record.key,
-                messages=(Message(role="caption", text=record.text(options.caption)),),
-                images=(ImageRef(url=record.text(options.url), sha256=sha256.lower() or None),),
-                licence=(record.text(options.licence) or None) if options.licence else None,
-            )
+    columns = [name for name in (options.url, *options.fields, options.sha256, options.licence) if name is not None]
+    table = Table(source, options, columns)
+    captions = CaptionReader(source, options, table.gate)
+
+    def sample(row: Record) -> Sample:
+        sha256 = row.text(options.sha256).lower() if options.sha256 else ""
+        if sha256 and (len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef")):
+            raise RowError(f"{row.where}: {options.sha256}: expected 64 hex digits, found {sha256[:80]!r}")
+        return Sample(
+            task=source.task,
+            key=row.key,
+            messages=(Message(role="caption", text=captions.of(row)),),
+            images=(ImageRef(url=row.text(options.url).strip(), sha256=sha256 or None),),
+            licence=(row.text(options.licence) or None) if options.licence else None,
+        )
+
+    yield from samples(source, table.rows(), sample)

@@ -20,10 +20,11 @@ from typing import Any
 from janus.images import ImageProblem, inspect
 from pipelines import ledger
 from pipelines.fetch import Fetched, Fetcher, make_fetcher
-from pipelines.reading.local import LocalImages, TooLarge
-from pipelines.reading.refs import root_of
+from pipelines.reading.errors import RowError
+from pipelines.reading.local import LocalImages, TooLarge, gates_of
 from pipelines.shardio import ShardReader, ShardWriter
 from pipelines.steps.context import Build, LayerWork, Shard, judge_layer, make_layer
+from pipelines.steps.lost_images import check_lost, raw_row
 from schemas.layers import RAW
 from schemas.manifest import ShardManifest
 from schemas.reasons import Outcome
@@ -52,12 +53,16 @@ class DownloadStep:
     def run(self, work: LayerWork[str | None], advance: Callable[[int], None]) -> None:
         """Fetch, check and commit one shard; `work.extra` is the path of an earlier attempt to improve on, or None."""
         counts: Counter[str] = Counter()
+        lost = images = 0
         fetcher = make_fetcher(self.limits, self.operations)
         with contextlib.closing(fetcher), ShardWriter(self.corpus, work.output, RAW) as writer:
             for row in self._rows(work, fetcher):
                 writer.write(row)
                 counts[row["outcome"]] += 1
+                lost += len(row["lost_images"])
+                images += len(row["images"]) + len(row["lost_images"])
                 advance(1)
+            check_lost(lost, images, work.max_failed_share)  # in here, so that no file is left of such a shard
         if work.extra and transient(counts) == transient(ledger.load_manifest(self.corpus, work.extra).counts):
             assert writer.written is not None
             self.corpus.delete_content(work.output, writer.written.sha256)
@@ -80,24 +85,16 @@ class DownloadStep:
             for fields in images
         ]
         source = self.sources[work.shard.source]
-        root = root_of(source) if any(ref.path is not None for ref in wanted) else Path(source.path)
+        gates = gates_of(source) if any(ref.path is not None for ref in wanted) else {}
         refs, fetched = iter(wanted), fetcher.fetch_many([ref.url for ref in wanted if ref.url is not None])
-        with contextlib.closing(LocalImages(wanted, root, self._room(work), self.limits.max_bytes)) as local:
+        with contextlib.closing(LocalImages(wanted, gates, self._room(work), self.limits.max_bytes)) as local:
             rows = (row for batch in reader.batches() for row in batch.to_pylist())
             for row, old, kept in zip(rows, earlier, keep, strict=True):
                 if kept and old is not None:
                     yield old
                 else:
                     images = [self._load(ref, fetched, local) for ref in itertools.islice(refs, len(row["images"]))]
-                    failed = [image["outcome"] for image in images if image["outcome"] != Outcome.OK]
-                    yield {
-                        "uid": row["uid"],
-                        "key": row["key"],
-                        "messages": row["messages"],
-                        "licence": row["licence"],
-                        "outcome": failed[0] if failed else Outcome.OK.value,
-                        "images": images,
-                    }
+                    yield raw_row(row, images, drop_images=source.missing_image == "drop_image")
 
     def _room(self, work: LayerWork[str | None]) -> Path:
         """An existing folder for temporary files: on the corpus's disk, if it lies on one."""
@@ -124,6 +121,8 @@ def read_local(ref: ImageRef, local: LocalImages) -> tuple[Outcome, bytes | None
         return Outcome.MISSING_FILE, None
     except TooLarge:
         return Outcome.TOO_LARGE, None
+    except RowError as error:
+        return error.outcome, None
 
 
 def _image(outcome: Outcome, data: bytes | None, url: str | None, final_url: str | None, status: int | None) -> Image:
@@ -160,9 +159,12 @@ def _one_by_one(reader: ShardReader) -> Iterator[dict[str, Any]]:
             yield batch.slice(index, 1).to_pylist()[0]
 
 
-def step_spec(limits: Limits) -> ledger.StepSpec:
+def step_spec(limits: Limits, missing_image: str = "drop_page") -> ledger.StepSpec:
     """What raw shards depend on, besides their rows and the world. The download engine is not among it."""
-    return ledger.StepSpec("raw", VERSION, limits.model_dump(mode="json", exclude_defaults=True))
+    config = limits.model_dump(mode="json", exclude_defaults=True)
+    return ledger.StepSpec(
+        "raw", VERSION, config if missing_image == "drop_page" else {**config, "missing_image": missing_image}
+    )
 
 
 def latest_attempt(attempts: Sequence[ShardManifest], rows_sha256: str, config: str) -> ShardManifest | None:
@@ -184,11 +186,11 @@ def transient(counts: Mapping[str, int]) -> int:
 
 def download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     """Add the raw layer. With `operations.retry_transient`, rows whose outcome was transient are tried once more."""
-    spec = step_spec(build.spec.limits)
+    specs = {source.name: step_spec(build.spec.limits, source.missing_image) for source in build.spec.sources}
     attempts = {source.name: ledger.manifests(build.corpus, "raw", source.name) for source in build.spec.sources}
     heads = {
         shard.path("rows"): latest_attempt(
-            attempts[shard.source].get(shard.name, ()), shard.layers["rows"].sha256, spec.config_digest
+            attempts[shard.source].get(shard.name, ()), shard.layers["rows"].sha256, specs[shard.source].config_digest
         )
         for shard in shards
     }
@@ -199,7 +201,9 @@ def download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
         build.operations,
     )
     first: list[LayerWork[str | None]] = [
-        build.work(shard, spec, shard.inputs("rows"), None) for shard in shards if heads[shard.path("rows")] is None
+        build.work(shard, specs[shard.source], shard.inputs("rows"), None)
+        for shard in shards
+        if heads[shard.path("rows")] is None
     ]
     done = {shard.path("rows"): shard for shard in make_layer(build, "download", lambda: step, first)}
     retries = []
@@ -209,7 +213,7 @@ def download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
             done[shard.path("rows")] = shard.with_layers(head)
             if build.operations.retry_transient and transient(head.counts):
                 inputs = {**shard.inputs("rows"), "raw": head.sha256}
-                retries.append(build.work(shard, spec, inputs, ledger.path_of(head)))
+                retries.append(build.work(shard, specs[shard.source], inputs, ledger.path_of(head)))
     build.run("retry", step, [(work.shard.label, work) for work in retries])
     for work in retries:
         # Absent where no row did better: then the earlier attempt stands.

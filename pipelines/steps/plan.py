@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import ledger
+from pipelines.reading.account import Account
+from pipelines.readings import write_reading
 from pipelines.shardio import ShardError, uid_array, write_table
 from pipelines.sources import read_source
 from pipelines.steps.context import Build, Shard
@@ -33,8 +35,9 @@ SHARD_DIGITS = 16
 
 def step_spec(source: Source, shard_rows: int) -> ledger.StepSpec:
     """What the rows of a source depend on, besides its content. Its path is not among it: data may move."""
-    config = source.model_dump(mode="json", include={"format", "options", "task", "limit", "licence"})
-    return ledger.StepSpec("rows", VERSION, {**config, "shard_rows": shard_rows})
+    names = {"format", "task", "limit", "licence", "where", "columns"}
+    config = source.model_dump(mode="json", include=names, exclude_defaults=True)
+    return ledger.StepSpec("rows", VERSION, {**config, "options": source.portable_options, "shard_rows": shard_rows})
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,13 @@ class PlanStep:
         uids |= self._restored(work, damaged)
         known = np.sort(np.concatenate(list(uids.values()))) if uids else np.empty(0, dtype="S16")
         paths = dict.fromkeys(uids)
-        for samples in chunks(self._unknown(work.source, known), self.shard_rows):
+        account = Account(work.source)
+        for samples in chunks(self._unknown(work.source, known, account), self.shard_rows):
             shard = planned_shard(work.source, self.shard_rows, samples, taken=paths)
             shard.commit(self.corpus)
             paths[shard.path] = None
             advance(len(samples))
+        write_reading(self.corpus, account, paths)
         return list(paths)
 
     def _inherited(self, work: PlanWork) -> tuple[dict[str, np.ndarray], list[Known]]:
@@ -169,9 +174,9 @@ class PlanStep:
                 uids[path] = np.array([row["uid"] for row in shard.rows], dtype="S16")
         return uids
 
-    def _unknown(self, source: Source, known: np.ndarray) -> Iterator[Sample]:
+    def _unknown(self, source: Source, known: np.ndarray, account: Account) -> Iterator[Sample]:
         """The samples of a source whose uid is not among `known`: bytes16[N], sorted."""
-        for chunk in chunks(read_source(source), 1024):
+        for chunk in chunks(read_source(source, account), 1024):
             for sample in chunk:
                 if sample.task != source.task:
                     raise ValueError(
@@ -192,6 +197,8 @@ def _row(sample: Sample) -> dict[str, Any]:
         "messages": [message.model_dump() for message in sample.messages],
         "images": [image.model_dump() for image in sample.images],
         "licence": sample.licence,
+        "columns": {name: canonical_json(value).decode() for name, value in sample.columns.items()} or None,
+        "outcome": sample.outcome.value,
     }
 
 

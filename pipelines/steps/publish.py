@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from pipelines.ledger import manifest_path
+from pipelines.readings import read_reading
 from pipelines.steps.context import Build, Shard
 from pipelines.steps.summary import sum_up
 from schemas.digest import canonical_json, digest
@@ -29,7 +30,10 @@ def spec_digest(build: Build) -> str:
     of itself. Only settings that differ from their defaults enter."""
     content = build.spec.model_dump(mode="json", exclude={"models", "description", "signals"}, exclude_defaults=True)
     for source, described in zip(build.spec.sources, content["sources"], strict=True):
-        del described["path"]
+        for name in ("path", "allow_links_to", "max_unreadable", "allow_empty"):  # no content
+            described.pop(name, None)
+        if source.options:
+            described["options"] = source.portable_options
         selection = build.selections[source.name]
         described["filters"] = [filter.key for filter in selection.filters]
         described["signals"] = {
@@ -69,6 +73,17 @@ def summary_of(shard: Shard) -> TrainSummary:
     return summary
 
 
+def _skipped(build: Build, shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
+    """Rows by reason, per source, that were skipped when the sources were last read."""
+    found = {}
+    for source in build.spec.sources:
+        paths = [shard.path("rows") for shard in shards if shard.source == source.name]
+        reading = read_reading(build.corpus, source.name, paths)
+        if reading is not None and reading.skipped:
+            found[source.name] = reading.skipped
+    return found
+
+
 def make_snapshot(build: Build, shards: Sequence[Shard]) -> Snapshot:
     """The snapshot over `shards`. Raises FunnelError if the counts do not add up."""
     counts = funnel(shards)
@@ -98,6 +113,7 @@ def make_snapshot(build: Build, shards: Sequence[Shard]) -> Snapshot:
         fingerprints=build.fingerprints,
         shards=tuple(entries),
         funnel=counts,
+        skipped=_skipped(build, shards),
         length_histogram=length_histogram,
         licences=licences,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import re
+
 import pytest
 
 from janus.model.templates import STYLES, Encoded, Style, TemplateError, encode_sample, first_sentence
@@ -133,3 +136,28 @@ def test_first_sentence(caption: str, first: str) -> None:
 def test_messages_that_do_not_fit(task: str, template: str, messages: list[Message], problem: str) -> None:
     with pytest.raises(TemplateError, match=problem):
         encode_sample(Letters(), task=task, template=template, messages=messages)
+
+
+def first_sentence_slowly(caption: str) -> str:
+    """The same by looking back over the whole caption at each mark."""
+    for match in re.finditer(r"(?:[.!?]+[\"')\]]*(?=\s))|[。！？]", caption):
+        head = caption[: match.end()]
+        if not re.search(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|vs|etc|No|approx|e\.g|i\.e|cf)|\b[A-Z])\.$", head):
+            return head
+    return caption
+
+
+def test_first_sentence_equals_the_slow_one_on_random_text() -> None:
+    dice = random.Random(0)
+    parts = ["A", "Dr", "approx", "e.g", "i.e", "Mr", "xapprox", "word", ".", ".", "!", "?", "...", '"', "'", ")", "]"]
+    parts += [" ", " ", "\n", "。", "é", "_", "-"]
+    for _ in range(20_000):
+        caption = "".join(dice.choice(parts) for _ in range(dice.randrange(12)))
+        assert first_sentence(caption) == first_sentence_slowly(caption), caption
+
+
+@pytest.mark.parametrize("piece", ["A. ", "e.g. ", ".", "?!", '."', ".'", "Dr. A. ", '.")]'])
+def test_first_sentence_of_a_long_caption_takes_one_pass(piece: str) -> None:
+    """Two million characters: with a pass for each mark it would take hours."""
+    caption = piece * (2_000_000 // len(piece))
+    assert first_sentence(caption) == caption

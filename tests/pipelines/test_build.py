@@ -448,7 +448,7 @@ def test_rows_shards_of_another_version_are_planned_anew(
     corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = Path(shutil.copytree(corpus, tmp_path / "c"))
-    newer = ROWS.with_metadata({"janus_forge.layer": "rows", "janus_forge.version": "2"})
+    newer = ROWS.with_metadata({"janus_forge.layer": "rows", "janus_forge.version": "99"})
     monkeypatch.setitem(LAYERS, "rows", newer)
     monkeypatch.setattr(pipelines.steps.plan, "ROWS", newer)
     snapshot = build(spec(model, sources), copy, Operations())

@@ -240,7 +240,7 @@ def test_pages_with_the_same_pictures_and_other_text_are_all_kept(model: Path, t
     ]
     (photos / "pages.jsonl").write_text("\n".join(map(json.dumps, pages)) + "\n")
     source = {"name": "pages", "format": "interleaved", "path": str(photos), "task": "understanding",
-              "options": {"file": "pages.jsonl"}}  # fmt: skip
+              "options": {"files": ["pages.jsonl"]}}  # fmt: skip
     snapshot = build(spec(model, [source]), tmp_path / "c", Operations())
     assert snapshot.funnel["pages"] == {"rows": 6, Drop.KEPT: 4, Drop.DUPLICATE_EXACT: 2}
 

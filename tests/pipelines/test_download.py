@@ -119,7 +119,7 @@ def test_each_row_gets_its_own_images_whatever_the_others_are(
         {"name": "web", "format": "url_list", "path": str(tmp_path / "urls.jsonl"), "task": "generation"},
         {
             "name": "pages", "format": "interleaved", "path": str(tmp_path / "pages"), "task": "understanding",
-            "options": {"file": "pages.jsonl", "images": "."},
+            "options": {"files": ["pages.jsonl"], "images": "."},
         },
     ]  # fmt: skip
     snapshot = build(spec(model, sources, max_failed_share=0.9), tmp_path / "c", server[1])

@@ -16,13 +16,14 @@ def test_every_layer_accepts_itself_only(layer: str) -> None:
     check_layer(LAYERS[layer], layer, "file")
     for other in LAYERS:
         if other != layer:
-            with pytest.raises(ValueError, match=f"file: expected layer {other} version 1, found {layer} version 1"):
+            expected = f"file: expected layer {other} version [0-9]+, found {layer} version [0-9]+"
+            with pytest.raises(ValueError, match=expected):
                 check_layer(LAYERS[layer], other, "file")
 
 
 def test_another_version_is_refused() -> None:
-    newer = RAW.with_metadata({"janus_forge.layer": "raw", "janus_forge.version": "2"})
-    with pytest.raises(ValueError, match="found raw version 2"):
+    newer = RAW.with_metadata({"janus_forge.layer": "raw", "janus_forge.version": "99"})
+    with pytest.raises(ValueError, match="found raw version 99"):
         check_layer(newer, "raw", "file")
 
 
@@ -42,7 +43,7 @@ def test_a_signal_is_a_layer_of_its_own_whatever_its_version() -> None:
     ):
         with pytest.raises(ValueError, match=f"file: expected layer {layer}, found"):
             check_layer(schema, layer, "file")
-    with pytest.raises(ValueError, match="expected layer raw version 1, found signals/sharpness version 3"):
+    with pytest.raises(ValueError, match=r"expected layer raw version [0-9]+, found signals/sharpness version 3"):
         check_layer(SIGNAL, "raw", "file")
 
 

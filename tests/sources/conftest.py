@@ -9,11 +9,19 @@ from typing import Any
 
 import pytest
 
+from pipelines.reading.account import Account
 from pipelines.sources import read_source
 from schemas.sample import Sample
 from schemas.spec import Source
 
 Read = Callable[..., list[Sample]]
+Met = Callable[..., tuple[list[Sample], Account]]
+
+
+def described(format: str, path: Path, task: str, options: dict[str, Any], **fields: Any) -> Source:
+    return Source.model_validate(
+        {"name": "test", "format": format, "path": str(path), "task": task, "options": options, **fields}
+    )
 
 
 @pytest.fixture
@@ -21,7 +29,23 @@ def read() -> Read:
     """read("llava", path, "understanding", option=value, ...): all samples of a source."""
 
     def run(format: str, path: Path, task: str = "generation", **options: Any) -> list[Sample]:
-        return list(read_source(Source(name="test", format=format, path=str(path), task=task, options=options)))
+        samples = list(read_source(described(format, path, task, options)))
+        assert all(sample.outcome == "ok" for sample in samples), "see `met` for rows that cannot be read"
+        return samples
+
+    return run
+
+
+@pytest.fixture
+def met() -> Met:
+    """met("llava", path, "understanding", {"option": value}, where="..."): all samples, and the account of the rows."""
+
+    def run(
+        format: str, path: Path, task: str = "generation", options: dict[str, Any] | None = None, **fields: Any
+    ) -> tuple[list[Sample], Account]:
+        source = described(format, path, task, options or {}, **fields)
+        account = Account(source)
+        return list(read_source(source, account)), account
 
     return run
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.reading.gate import Gate
 from pipelines.reading.local import LocalImages, TooLarge
 from pipelines.reading.tars import members
 from pipelines.sources import SourceError
@@ -39,7 +40,7 @@ def cells(tmp_path: Path) -> list[bytes]:
 def test_cells_in_any_order(tmp_path: Path, cells: list[bytes]) -> None:
     rows = [(column, row) for column in ("jpg", "image.bytes") for row in (7, 0, 9, 3, 2, 8, 7)]
     refs = [ImageRef(path="a.parquet", column=column, row=row) for column, row in rows]
-    with contextlib.closing(LocalImages(refs, tmp_path, tmp_path, 9)) as images:
+    with contextlib.closing(LocalImages(refs, {None: Gate(tmp_path)}, tmp_path, 9)) as images:
         assert [images.read(ref) for ref in refs] == [cells[row] for _, row in rows]
         assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"], "the temporary file has no name"
 
@@ -48,7 +49,7 @@ def test_cells_that_are_gone(tmp_path: Path, cells: list[bytes]) -> None:
     pq.write_table(pa.table({"jpg": [b"1", None]}), tmp_path / "b.parquet")
     gone = [("a", "jpg", 10), ("a", "png", 1), ("b", "jpg", 1), ("c", "jpg", 0)]
     refs = [ImageRef(path=f"{name}.parquet", column=column, row=row) for name, column, row in gone]
-    with contextlib.closing(LocalImages(refs, tmp_path, tmp_path, 9)) as images:
+    with contextlib.closing(LocalImages(refs, {None: Gate(tmp_path)}, tmp_path, 9)) as images:
         for ref in refs:
             with pytest.raises(FileNotFoundError, match=f"row {ref.row} of column {ref.column}"):
                 images.read(ref)
@@ -76,7 +77,7 @@ def test_a_row_group_is_read_once_whatever_the_order(tmp_path: Path, monkeypatch
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
     rows = random.Random(0).sample(range(2048), 2048)
     refs = [ImageRef(path="a.parquet", column="image.bytes", row=row) for row in rows]
-    with contextlib.closing(LocalImages(refs, tmp_path, tmp_path, 9)) as images:
+    with contextlib.closing(LocalImages(refs, {None: Gate(tmp_path)}, tmp_path, 9)) as images:
         assert [images.read(ref) for ref in refs] == [values[row] for row in rows]
     assert reads == Counter(dict.fromkeys(range(21), 1))
 
@@ -109,7 +110,7 @@ def test_files_and_members_over_the_cap_are_never_loaded(tmp_path: Path) -> None
     info = tarfile.TarInfo("huge.jpg")
     info.size = HUGE - 1024
     sparse(tmp_path / "a.tar", info.tobuf(tarfile.GNU_FORMAT))
-    (member,) = members(tmp_path / "a.tar")
+    (member,) = members(tmp_path / "a.tar", Gate(tmp_path))
     ref = ImageRef(path="a.tar", offset=member.offset, size=member.size)
     with pytest.raises(TooLarge):
         read_image(ref, tmp_path, max_bytes=10)
@@ -127,13 +128,14 @@ def test_the_cap_itself_is_allowed(tmp_path: Path, cells: list[bytes]) -> None:
 MEASURE = """
 import contextlib, sys
 from pathlib import Path
+from pipelines.reading.gate import Gate
 from pipelines.reading.local import LocalImages, TooLarge
 from schemas.sample import ImageRef
 from tests.memory import peak
 root = Path(sys.argv[1])
 refs = [ImageRef(path="a.parquet", column="image.bytes", row=row) for row in range(60)]
 before = peak()
-with contextlib.closing(LocalImages(refs, root, root, 4 << 20)) as images:
+with contextlib.closing(LocalImages(refs, {None: Gate(root)}, root, 4 << 20)) as images:
     assert sum(len(images.read(ref)) for ref in reversed(refs[1:])) == 59 << 22
     with contextlib.suppress(TooLarge):
         images.read(refs[0])
