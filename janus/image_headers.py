@@ -86,8 +86,8 @@ _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"IDAT"})
 def split_png(data: bytes) -> tuple[bytes, bytes]:
     """A PNG with what its first picture needs and no more, and its EXIF block, wherever in the file that is.
 
-    Left out are texts and profiles, which Pillow unpacks, and all that comes after the pixels: further frames and broken
-    ends, of which it says that the picture is damaged.
+    Left out are texts and profiles, which Pillow unpacks, and all that comes after the pixels: further frames, and
+    broken ends for which it refuses the whole picture.
     """
     kept, exif, pixels = [data[:8]], b"", False
     position = 8

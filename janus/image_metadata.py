@@ -18,7 +18,7 @@ _XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
 _TIFF_XMP, _TIFF_C2PA = 700, 0xCD41
 _GIF_XMP, _GIF_C2PA = b"!\xff\x0bXMP DataXMP", b"!\xff\x0bC2PA_GIF\x01\0\0"
 _GIF_XMP_END = b"\x01\xff\xfe\xfd"
-"""XMP lies in a GIF as it is; a ramp of bytes behind it leads readers of blocks to the end (XMP part 3, section 1.1.2)."""
+"""XMP lies in a GIF as it is. The bytes behind it lead readers of blocks to the end (XMP part 3, section 1.1.2)."""
 
 
 class UnreadableMetadata(ValueError):
@@ -42,9 +42,12 @@ def xmp_packets(data: bytes, format: str) -> Iterator[bytes]:
         while (start := data.find(_GIF_XMP, start)) >= 0:
             start += len(_GIF_XMP)
             end = data.find(_GIF_XMP_END, start)
-            yield data[start:end] if end >= 0 else data[start:]
+            if end < 0:
+                raise UnreadableMetadata("XMP without an end")
+            yield data[start:end]
+            start = end
     elif format in ("AVIF", "JPEG2000"):
-        # Packets lie in these as they are, and are found as XMP part 3 has it for any file: by their first and last tag.
+        # Packets lie in these as they are, and are found by their first and last tag (XMP part 3, packet scanning).
         start = 0
         while (start := data.find(b"<x:xmpmeta", start)) >= 0:
             end = data.find(b"</x:xmpmeta>", start)
@@ -132,6 +135,8 @@ def _jpeg_jumbf(data: bytes) -> Iterator[bytes]:
     for found in pieces.values():
         (_, first), *others = sorted(found)
         head = 16 if first[:4] == b"\0\0\0\1" else 8
+        if first[4:8] != b"jumb":  # JPEG XT keeps other boxes there
+            continue
         yield first + b"".join(piece[head:] for _, piece in others)
 
 
@@ -195,6 +200,7 @@ def _tiff_values(data: bytes, wanted: int) -> Iterator[bytes]:
                 if length > word:
                     (at,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, at)
                 yield data[at : at + length]
+                return
     except struct.error:
         return  # a directory that is cut short: Pillow says what is wrong with it
 

@@ -4,9 +4,10 @@
   DMI-UNSPECIFIED reserve it, also those that refer to terms in words.
 - `tdm:reservation` (TDM Reservation Protocol): all values but 0 reserve it.
 - the assertion `c2pa.training-mining` or `cawg.training-mining`: it reserves the picture unless every use in it is
-  "allowed". Signatures are not verified: a "no" needs none. Manifests of pictures that this one was made from count too.
+  "allowed". Signatures are not verified, as a "no" needs none. The manifests of pictures that this one was made from
+  count too.
 
-Where something of this is there and cannot be read, the picture is reserved. The older IPTC-IIM block has no such field.
+Where something of this is there and cannot be read, the picture is reserved. The IPTC-IIM block has no such field.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def xmp_reserved(packet: bytes) -> str | None:
     for name, value in _properties(text[text.find("<") : text.rfind(">") + 1]):
         words = {word.rpartition("/")[2] for word in value.split()}
         if not words <= _FREE[name]:
-            return f"XMP {'plus' if name == 'DataMining' else 'tdm'}:{name}: {' '.join(sorted(words))[:80]}"
+            return _shown(f"XMP {'plus' if name == 'DataMining' else 'tdm'}:{name}: {' '.join(sorted(words))}")
     return None
 
 
@@ -125,8 +126,15 @@ def _properties(text: str) -> Iterator[tuple[str, str]]:
     yield from found
 
 
+def _shown(text: str) -> str:
+    """The start of a text from the picture, printable."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:120])
+
+
 def _c2pa_reserved(store: bytes) -> str | None:
     """What in a C2PA manifest store reserves the picture. Raises UnreadableMetadata."""
+    if store[4:8] != b"jumb" or len(store) < int.from_bytes(store[:4], "big"):
+        raise UnreadableMetadata("C2PA manifest")
     if not any(name in store for name in (_ASSERTION, *_COMPRESSED)):
         return None
     found = False
@@ -135,7 +143,7 @@ def _c2pa_reserved(store: bytes) -> str | None:
             found = True
             uses = content.count(_USE)
             if uses == 0 or uses != content.count(_ALLOWED):
-                return f"C2PA {label[:40]}"
+                return _shown(f"C2PA {label}")
     if not found and _ASSERTION in store:
         raise UnreadableMetadata("C2PA training-mining assertion")
     return None

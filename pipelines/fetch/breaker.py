@@ -3,8 +3,8 @@
 Counted are time-outs and connections that fail, one after the other: what fails side by side is one failure, and any
 answer at all starts the count anew. After the second the host rests for FIRST_WAIT_S, doubled with each further one, so
 that a host that is started again within seconds is not given up. At `most` failures in a row it is: its remaining rows
-in this shard get `host_down` and no request. Other shards and workers read of it in the build's notes and leave the host
-alone for DOWN_S, as they do with one that asked to be left alone for longer than we wait (Retry-After).
+in this shard get `host_down` and no request. Other shards and workers read of it in the build's notes and leave the
+host alone for DOWN_S, as they do with one that asked to be left alone for longer than we wait (Retry-After).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What the workers of one build tell each other about hosts, in small files: policies, and hosts to leave alone.
 
-A folder that all workers see, emptied with the build's other scratch files. A note's file is named by the digest of what
-it is about, is replaced at once (readers see all of it or none), and is believed for its lifetime. Where a note cannot
-be read or written, the worker does without: each then asks for itself.
+A folder that all workers see, emptied with the build's other scratch files. A note's file is named by the digest of
+what it is about, is replaced at once (readers see all of it or none), and is believed for its lifetime. It is not
+synced to disk: after a power cut the site is asked again. Where a note cannot be read or written, each worker asks for
+itself.
 """
 
 from __future__ import annotations

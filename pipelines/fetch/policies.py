@@ -45,7 +45,7 @@ ORIGINS = 10_000
 
 
 class _Policy:
-    """What one origin says, from its note: {"robots": text, "tdm": rules, "ai": text, "unreadable": why}, each optional."""
+    """What one origin says, from its note: robots and ai (texts), tdm (rules), unreadable (why), each optional."""
 
     def __init__(self, note: dict[str, Any], token: str) -> None:
         self._refused: str | None = note.get("unreadable")
@@ -136,7 +136,7 @@ class Policies:
         return note
 
     def _note(self, origin: str) -> dict[str, Any]:
-        """What the three files say, up to the first that cannot be read. Raises FetchProblem, transient."""
+        """What the three files say, up to the first that cannot be read. Raises FetchProblem as `_get` does."""
         note: dict[str, Any] = {}
         for name, key in ((ROBOTS, "robots"), (TDM, "tdm"), (AI, "ai")):
             try:
@@ -155,9 +155,10 @@ class Policies:
     def _get(self, target: Target, *, cut: bool) -> Reply | None:
         """GET a policy file, redirects and all, within one deadline. None if there is none.
 
-        Raises Unreadable, or FetchProblem with a transient outcome.
+        Raises Unreadable, or FetchProblem: a transient outcome, or FORBIDDEN_ADDRESS for the site itself.
         """
         end = time.monotonic() + self._limits.deadline_s
+        origin = target.origin
         try:
             for _ in range(self._limits.redirects + 1):
                 seconds = end - time.monotonic()
@@ -170,7 +171,8 @@ class Policies:
             else:
                 raise FetchProblem(Outcome.REDIRECT_LOOP)
         except FetchProblem as problem:
-            if problem.outcome.transient:
+            ours = problem.outcome == Outcome.FORBIDDEN_ADDRESS and target.origin == origin
+            if problem.outcome.transient or ours:  # of a site that may not be asked for anything
                 raise
             raise Unreadable(_WHY.get(problem.outcome, problem.outcome.value)) from None
         if reply.status == 429 or reply.status >= 500:

@@ -123,7 +123,7 @@ class Schedule:
             self._queue.add(result.job.target.host, result.job, result.wait)
 
     def until_next(self) -> float | None:
-        """Seconds until something may start, or the time is over; None if only the end of a request changes anything."""
+        """Seconds until something may start or the time is over, None if only the end of a request changes anything."""
         if self._active >= self._connections:
             return None
         if self._over:

@@ -75,7 +75,7 @@ class Transport:
         cut: bool = False,
     ) -> Reply:
         """GET `target`. `check` sees status and headers of a success or a redirect before the body is read, and
-        may raise FetchProblem. With `cut`, a body over `max_bytes` is not refused: its first `max_bytes` are the answer.
+        may raise FetchProblem. With `cut`, a body over `max_bytes` is not refused: its start is the answer.
 
         Raises FetchProblem: FORBIDDEN_ADDRESS, CONNECTION, TIMEOUT, TRUNCATED, TOO_LARGE, NOT_AN_IMAGE (an encoding
         that was not asked for), BAD_IMAGE (broken gzip).

@@ -1,4 +1,4 @@
-"""Bodies that come compressed although nobody asked for it, unpacked piece by piece and never beyond a number of bytes."""
+"""Bodies that come compressed although nobody asked for it, unpacked piece by piece up to a number of bytes."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from email.message import Message
 import pytest
 
 from pipelines.fetch.optout import directives, opted_out, product
-from tests.fetch.hostile import ROBOTS_TAGS, ROBOTS_TAGS_ALLOWING
+from tests.fetch.behaviours import ROBOTS_TAGS, ROBOTS_TAGS_ALLOWING
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
