@@ -79,6 +79,7 @@ class Breaker:
 
     def leave_alone(self, name: str, problem: FetchProblem, seconds: float) -> None:
         """The host has asked for `seconds` without requests: its remaining rows get the outcome of `problem`."""
+        seconds = min(seconds, DAY_S)
         with self._lock:
             self._hosts.setdefault(name, _Host())
             self._give_up(name, problem.outcome, problem.status, f"asks to be left alone for {seconds:.0f} s", seconds)
@@ -87,4 +88,4 @@ class Breaker:
         detail = f"{name}: {detail}"
         self._hosts[name].given_up = outcome, status, detail
         says = {"outcome": outcome.value, "status": status, "detail": detail}
-        self._notes.write(_KIND, name, says, min(seconds, DAY_S))
+        self._notes.write(_KIND, name, says, seconds)

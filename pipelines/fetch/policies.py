@@ -40,6 +40,8 @@ FAILURE_S = FIRST_WAIT_S
 second time."""
 LIFETIME_S = 86_400.0
 """How long a policy is believed."""
+_NOTE, _FAILURE = "policy", "failure"
+"""Kinds of notes."""
 ORIGINS = 10_000
 """Origins remembered in memory; the ones not used longest are forgotten."""
 
@@ -110,16 +112,27 @@ class Policies:
 
     def _load(self, origin: _Origin, target: Target) -> _Policy:
         if origin.failure is None or time.monotonic() >= origin.failed_until:
-            note = self._notes.read("policy", target.origin)
+            note = self._notes.read(_NOTE, target.origin)
             if note is None:
-                with self._notes.turn("policy", target.origin):
-                    note = self._notes.read("policy", target.origin) or self._ask(origin, target)
-            if note is not None:
+                with self._notes.turn(_NOTE, target.origin):
+                    note = self._notes.read(_NOTE, target.origin)
+                    if note is None and not self._has_failed(origin, target):
+                        note = self._ask(origin, target)
+            if note is not None:  # an empty one says that the site has none of the files
                 origin.policy, origin.failure = _Policy(note, self._token), None
                 return origin.policy
         assert origin.failure is not None
         left = max(0.0, origin.failed_until - time.monotonic())
         raise FetchProblem(origin.failure.outcome, status=origin.failure.status, retry_after=left)
+
+    def _has_failed(self, origin: _Origin, target: Target) -> bool:
+        """Whether another worker has asked a moment ago, in vain: those who waited for it do not ask one by one."""
+        failed = self._notes.read(_FAILURE, target.origin)
+        if failed is None:
+            return False
+        origin.failure = FetchProblem(Outcome(failed["outcome"]), status=failed["status"])
+        origin.failed_until = time.monotonic() + max(0.0, failed["until"] - time.time())
+        return True
 
     def _ask(self, origin: _Origin, target: Target) -> dict[str, Any] | None:
         """Ask the site. Returns its note, None after a failure."""
@@ -128,11 +141,13 @@ class Policies:
             note = self._note(target.origin)
         except FetchProblem as problem:
             rest = self._breaker.failed(target.host, start) if problem.outcome in FAILURES else 0.0
-            origin.failure = problem
-            origin.failed_until = time.monotonic() + max(FAILURE_S, problem.retry_after or 0.0, rest)
+            seconds = min(max(FAILURE_S, problem.retry_after or 0.0, rest), LIFETIME_S)
+            origin.failure, origin.failed_until = problem, time.monotonic() + seconds
+            says = {"outcome": problem.outcome.value, "status": problem.status, "until": time.time() + seconds}
+            self._notes.write(_FAILURE, target.origin, says, seconds)
             return None
         self._breaker.answered(target.host)
-        self._notes.write("policy", target.origin, note, LIFETIME_S)
+        self._notes.write(_NOTE, target.origin, note, LIFETIME_S)
         return note
 
     def _note(self, origin: str) -> dict[str, Any]:

@@ -73,9 +73,9 @@ def redirect(location: str, status: str = "302 Found") -> Callable[[Request], bo
     return fixed(status, b"", f"Location: {location}")
 
 
-def first_then_ok(status: str, *headers: str) -> Callable[[Request], bool]:
+def first_then_ok(status: str, *headers: str, body: bytes = PHOTO) -> Callable[[Request], bool]:
     def behave(request: Request) -> bool:
-        request.send(answer(status, b"later", *headers) if request.number == 1 else answer("200 OK", PHOTO))
+        request.send(answer(status, b"later", *headers) if request.number == 1 else answer("200 OK", body))
         return True
 
     return behave

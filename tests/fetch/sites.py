@@ -201,7 +201,7 @@ _FILES = {
 POLICIES: dict[tuple[str, str], Callable[[Request], bool]] = {
     ("deny.test", "/robots.txt"): ok(DENY),
     ("broken-robots.test", "/robots.txt"): fixed("503 Busy"),
-    ("limited-robots.test", "/robots.txt"): first_then_ok("429 Too Many"),
+    ("limited-robots.test", "/robots.txt"): first_then_ok("429 Too Many", body=DENY),
     ("busy-robots.test", "/robots.txt"): busy_then_absent(),
     ("patient-robots.test", "/robots.txt"): busy_then_absent("Retry-After: 2"),
     ("closed-robots.test", "/robots.txt"): busy_then_absent("Retry-After: 3600"),
