@@ -54,7 +54,7 @@ ROWS = _schema(
 
 RAW = _schema(
     "raw",
-    1,
+    2,
     [
         pa.field("uid", UID, nullable=False),
         pa.field("key", pa.string(), nullable=False),
