@@ -2,7 +2,7 @@
 
 - `plus:DataMining` (PLUS License Data Format, IPTC Photo Metadata Standard 2023.1): all values but DMI-ALLOWED and
   DMI-UNSPECIFIED reserve it, also those that refer to terms in words.
-- `tdm:reservation` (TDM Reservation Protocol): all values but 0 reserve it.
+- `tdm:reservation` (TDM Reservation Protocol): all values but 0 and false reserve it.
 - the assertion `c2pa.training-mining` or `cawg.training-mining`: it reserves the picture unless every use in it is
   "allowed". Signatures are not verified, as a "no" needs none. The manifests of pictures that this one was made from
   count too.
@@ -22,7 +22,7 @@ from janus.image_metadata import PACKET_BYTES, UnreadableMetadata, boxes, c2pa_s
 PLUS = "ns.useplus.org/ldf/xmp"
 TDM = "www.w3.org/ns/tdmrep"
 """Parts of the namespaces that all spellings of them have."""
-_FREE = {"DataMining": frozenset({"DMI-ALLOWED", "DMI-UNSPECIFIED"}), "reservation": frozenset({"0"})}
+_FREE = {"DataMining": frozenset({"DMI-ALLOWED", "DMI-UNSPECIFIED"}), "reservation": frozenset({"0", "False", "false"})}
 """Properties that reserve, with the values that do not."""
 _NAMES = re.compile("DataMining|reservation")
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff￾￿]")
