@@ -6,7 +6,8 @@
   has it): names are resolved here, and what is checked is what is connected to.
 - Opt-outs in headers are read as the built-in engine reads them, and a redirect is followed only where the policy of
   the site that it leads to allows.
-- A host that does not answer in time is given up (pipelines/fetch/breaker.py), and a body is read up to the byte cap.
+- Answers are read as there too: whole headers, interim answers skipped, redirects counted, bodies unpacked and up to the
+  byte cap. A host that does not answer in time is given up (pipelines/fetch/breaker.py).
 
 img2dataset asks by `urllib.request.urlopen`, so this is where all of it goes.
 """
@@ -23,7 +24,8 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ from pipelines.fetch.notes import Notes
 from pipelines.fetch.optout import reserved
 from pipelines.fetch.policies import Policies
 from pipelines.fetch.result import FetchProblem
-from pipelines.fetch.transport import REDIRECTS, Transport
+from pipelines.fetch.transport import REDIRECTS, Response, Transport
+from pipelines.fetch.unpack import unpacker
 from pipelines.lifeline import Lifeline
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
@@ -76,11 +79,12 @@ def guard_connections(overrides: dict[str, str]) -> None:
     socket.getaddrinfo = checked
 
 
-def guard_requests(limits: Limits, operations: Operations, notes: Path | None) -> None:
-    """Have urllib keep the rules on opt-outs, silent hosts and large bodies."""
+def guard_requests(limits: Limits, operations: Operations, notes: Path | None, look_up: Callable[..., Any]) -> None:
+    """Have urllib keep the rules on opt-outs, redirects, silent hosts and bodies. `look_up` is the system's own
+    getaddrinfo, for what is asked for here, which passes the check of pipelines/fetch/address.py."""
     shared = Notes(notes)
     breaker = Breaker(operations.host_failures, shared)
-    transport = Transport(Resolver(operations.resolve), limits.user_agent, keep=operations.connections)
+    transport = Transport(Resolver(operations.resolve, look_up), limits.user_agent, keep=operations.connections)
     policies = Policies(transport, limits, shared, breaker)
     errors, redirects = urllib.request.HTTPErrorProcessor, urllib.request.HTTPRedirectHandler
     answer, follow, urlopen = errors.http_response, redirects.redirect_request, urllib.request.urlopen
@@ -95,9 +99,12 @@ def guard_requests(limits: Limits, operations: Operations, notes: Path | None) -
 
     def checked_redirect(self: Any, request: Any, file: Any, code: int, *rest: Any) -> Any:
         new = follow(self, request, file, code, *rest)
-        if limits.respect_opt_out and new is not None:
+        if new is not None:
             with _refusing():
-                policies.check(parse(new.full_url))
+                target = parse(new.full_url)
+                breaker.check(target.host)
+                if limits.respect_opt_out:
+                    policies.check(target)
         return new
 
     def watched(request: urllib.request.Request, *args: Any, **kwargs: Any) -> Any:
@@ -105,19 +112,25 @@ def guard_requests(limits: Limits, operations: Operations, notes: Path | None) -
         host, start = parse(request.full_url).host, time.monotonic()
         with _refusing():
             breaker.check(host)
-        try:
-            response = urlopen(request, *args, **kwargs)
-        except (urllib.error.URLError, OSError) as error:
-            if isinstance(getattr(error, "reason", error), TimeoutError):
-                breaker.failed(host, start)
-            raise
+            try:
+                response = urlopen(request, *args, **kwargs)
+            except (urllib.error.URLError, TimeoutError) as error:
+                if isinstance(getattr(error, "reason", error), TimeoutError):
+                    breaker.failed(host, start)
+                raise
+            except http.client.HTTPException:  # the text of some is what the server has sent
+                raise FetchProblem(Outcome.CONNECTION) from None
+            except ValueError:  # of a redirect to what is no address
+                raise FetchProblem(Outcome.BAD_URL) from None
         breaker.answered(host)
         response.read = _capped(response, limits.max_bytes)
         return response
 
     errors.http_response = errors.https_response = checked_answer  # type: ignore[method-assign]
     redirects.redirect_request = checked_redirect  # type: ignore[assignment, method-assign]
+    redirects.max_repeats, redirects.max_redirections = 1, limits.redirects
     urllib.request.urlopen = watched  # type: ignore[assignment]
+    http.client.HTTPConnection.response_class = Response
 
 
 @contextlib.contextmanager
@@ -128,15 +141,28 @@ def _refusing() -> Iterator[None]:
         raise urllib.error.URLError(refusal(problem)) from None
 
 
-def _capped(response: http.client.HTTPResponse, max_bytes: int) -> Any:
-    """`read` of a body that stops one byte over the cap, which the engine then finds too large."""
-    read = response.read
+def _capped(response: http.client.HTTPResponse, max_bytes: int) -> Callable[[], bytes]:
+    """`read` of a body that is unpacked, and given up as soon as it is over the cap."""
+    read, status = response.read, response.status
 
     def capped() -> bytes:
-        body = read(max_bytes + 1)
-        if len(body) <= max_bytes and response.length:
-            raise http.client.IncompleteRead(body, response.length)
-        return body
+        with _refusing():
+            unpack = unpacker(response.headers, status)
+            if response.length is not None and response.length > max_bytes:
+                raise FetchProblem(Outcome.TOO_LARGE, status=status)
+            body = read(max_bytes + 1)
+            if len(body) <= max_bytes and response.length:
+                raise FetchProblem(Outcome.TRUNCATED, status=status)
+            try:
+                if unpack is not None:
+                    body = unpack.feed(body, max_bytes + 1)
+                    if len(body) <= max_bytes:
+                        unpack.end()
+            except zlib.error:
+                raise FetchProblem(Outcome.BAD_IMAGE, status=status) from None
+            if len(body) > max_bytes:
+                raise FetchProblem(Outcome.TOO_LARGE, status=status)
+            return body
 
     return capped
 
@@ -146,7 +172,7 @@ if RULES in os.environ:
     Lifeline(_rules["build"], socket.gethostname()).hold()
     resource.setrlimit(resource.RLIMIT_DATA, (_rules["memory"], _rules["memory"]))
     _operations = Operations.model_validate(_rules["operations"])
+    _look_up = socket.getaddrinfo
     guard_connections(_operations.resolve)
-    guard_requests(
-        Limits.model_validate(_rules["limits"]), _operations, Path(_rules["notes"]) if _rules["notes"] else None
-    )
+    _notes = Path(_rules["notes"]) if _rules["notes"] else None
+    guard_requests(Limits.model_validate(_rules["limits"]), _operations, _notes, _look_up)

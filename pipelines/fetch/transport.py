@@ -103,14 +103,14 @@ class Transport:
         places = self._resolver.places(target, guard.left)
         for number, place in enumerate(places, start=1):
             try:
-                raw = socket.create_connection(place, timeout=min(CONNECT_S, guard.left))
+                raw = _connected(place, min(CONNECT_S, guard.left))
                 break
             except OSError:
                 if number == len(places) or guard.left < 0.01:
                     raise
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = http.client.HTTPConnection(target.host, target.port)
-        connection.response_class = _Response
+        connection.response_class = Response
         connection.sock = raw
         if target.scheme == "https":
             try:
@@ -179,6 +179,18 @@ class Transport:
             oldest.close()
 
 
+def _connected(place: tuple[str, int], seconds: float) -> socket.socket:
+    """A connection to an IP address. Nothing is looked up on the way, so it goes to what was checked."""
+    sock = socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(place)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 @contextlib.contextmanager
 def _named_problems(guard: Guard) -> Iterator[None]:
     """Whatever a socket raises, as one of our outcomes."""
@@ -210,7 +222,7 @@ class _WholeLines:
         self._file.close()
 
 
-class _Response(http.client.HTTPResponse):
+class Response(http.client.HTTPResponse):
     """An answer whose headers are whole, with any interim answers before it skipped.
 
     http.client takes headers that break off for an answer without a body, and skips only 100 (not 102 and 103).
