@@ -80,15 +80,34 @@ def split_jpeg(data: bytes) -> tuple[bytes, bytes]:
     return b"".join(kept), exif
 
 
-def png_chunk(data: bytes, kind: bytes) -> bytes:
-    """The first chunk of a kind, also one after the pixels, where Pillow finds it only by decoding. b"" without one."""
+_PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"IDAT"})
+
+
+def split_png(data: bytes) -> tuple[bytes, bytes]:
+    """A PNG with what its first picture needs and no more, and its EXIF block, wherever in the file that is.
+
+    Left out are texts and profiles, which Pillow unpacks, and all that comes after the pixels: further frames, and
+    broken ends for which it refuses the whole picture.
+    """
+    kept, exif, pixels = [data[:8]], b"", False
     position = 8
     while position + 8 <= len(data):
         size = int.from_bytes(data[position : position + 4], "big")
-        if data[position + 4 : position + 8] == kind:
-            return data[position + 8 : position + 8 + size]
+        kind = data[position + 4 : position + 8]
+        if kind == b"IEND":
+            break
+        if kind == b"eXIf" and not exif:
+            exif = data[position + 8 : position + 8 + size]
+        elif kind in _PNG_KEPT and (not pixels or kind == b"IDAT"):
+            pixels = kind == b"IDAT"
+            kept.append(data[position : position + 12 + size])
         position += 12 + size
-    return b""
+    if position <= len(data):  # else the last chunk is cut, which Pillow shall see
+        kept.append(_PNG_END)
+    return b"".join(kept), exif
+
+
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def webp_chunk(data: bytes, kind: bytes) -> bytes:

@@ -191,7 +191,7 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int]:
     if format == "JPEG":
         data, exif = headers.split_jpeg(data)
     elif format == "PNG":
-        exif = headers.png_chunk(data, b"eXIf")
+        data, exif = headers.split_png(data)
     elif format == "WEBP":
         _check_pixels(headers.webp_canvas(data), max_pixels)  # Pillow allocates two canvases on opening
         exif = headers.webp_chunk(data, b"EXIF")

@@ -80,6 +80,7 @@ RAW = _schema(
                         ("url", pa.string()),
                         ("final_url", pa.string()),
                         ("http_status", pa.int16()),
+                        ("detail", pa.string()),  # what reserved it, or why its host was given up
                     ]
                 )
             ),

@@ -18,7 +18,7 @@ class Outcome(StrEnum):
     HTTP_GONE = "http_gone"  # 404, 410
     HTTP_REFUSED = "http_refused"  # other 4xx but 408, 425, 429
     REDIRECT_LOOP = "redirect_loop"  # too many redirects
-    OPTED_OUT = "opted_out"  # X-Robots-Tag, robots.txt, TDM reservation
+    OPTED_OUT = "opted_out"  # reserved by the site or in the picture, or what it says of that cannot be read
     TOO_LARGE = "too_large"  # over the byte cap
     TOO_MANY_PIXELS = "too_many_pixels"  # over the pixel cap
     NOT_AN_IMAGE = "not_an_image"  # HTML, empty, unknown format
@@ -33,6 +33,7 @@ class Outcome(StrEnum):
     HTTP_SERVER_ERROR = "http_server_error"  # 5xx, 408, 425
     TIMEOUT = "timeout"  # whole-request deadline passed
     CONNECTION = "connection"  # DNS, refused, reset, TLS
+    HOST_DOWN = "host_down"  # not asked for: its host did not answer several requests in a row
     TRUNCATED = "truncated"  # fewer bytes than Content-Length
     ENGINE_ERROR = "engine_error"  # the download engine died or answered nonsense
 
@@ -48,6 +49,7 @@ _TRANSIENT = frozenset(
         Outcome.HTTP_SERVER_ERROR,
         Outcome.TIMEOUT,
         Outcome.CONNECTION,
+        Outcome.HOST_DOWN,
         Outcome.TRUNCATED,
         Outcome.ENGINE_ERROR,
     }

@@ -139,7 +139,7 @@ class Limits(_Model):
     user_agent: str = pydantic.Field(default="janus-forge", pattern=r"^[!-~][ -~]*$")
     """Sent with every request; also the name that robots rules are matched against."""
     respect_opt_out: bool = True
-    """Honour X-Robots-Tag, robots.txt and TDM reservations."""
+    """Honour what sites and pictures say against being used for training (docs/download.md, Opt-outs)."""
 
 
 class Tokenize(_Model):
@@ -206,6 +206,10 @@ class Operations(_Model):
     """Concurrent requests to one host, per worker."""
     retries: int = pydantic.Field(default=3, ge=0)
     """Attempts after the first for transient failures, with back-off and Retry-After honoured."""
+    host_failures: int = pydantic.Field(default=4, ge=0)
+    """Time-outs and failed connections in a row after which the rest of a host's rows get host_down; 0 is never."""
+    shard_seconds: float = pydantic.Field(default=3600.0, gt=0)
+    """Time for downloading one shard. After it no request is started; rows without an answer get timeout."""
     resolve: dict[str, str] = {}
     """Host overrides, "host:port" to "address:port" (two words), the one way to reach a private address."""
     retry_transient: bool = False

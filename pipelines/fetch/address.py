@@ -18,9 +18,11 @@ import ipaddress
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urljoin
 
 from urllib3.exceptions import LocationParseError
@@ -103,7 +105,8 @@ def is_public(address: str) -> bool:
 class Resolver:
     """Names to checked addresses."""
 
-    def __init__(self, overrides: dict[str, str]) -> None:
+    def __init__(self, overrides: dict[str, str], look_up: Callable[..., Any] = socket.getaddrinfo) -> None:
+        self._look_up = look_up
         self._overrides = {name.lower(): _split(name, place) for name, place in overrides.items()}
         self._known: dict[tuple[str, int], tuple[float, list[tuple[str, int]]]] = {}
         self._lock = threading.Lock()
@@ -131,7 +134,7 @@ class Resolver:
 
     def _resolve(self, key: tuple[str, int], timeout: float) -> list[tuple[str, int]]:
         try:
-            found = self._pool.submit(socket.getaddrinfo, *key, type=socket.SOCK_STREAM).result(timeout)
+            found = self._pool.submit(self._look_up, *key, type=socket.SOCK_STREAM).result(timeout)
         except FutureTimeout:
             raise FetchProblem(Outcome.TIMEOUT) from None
         except (OSError, UnicodeError):

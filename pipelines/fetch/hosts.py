@@ -6,6 +6,7 @@ import heapq
 import itertools
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -20,21 +21,22 @@ class _Host(Generic[Job]):
 
 
 class HostQueue(Generic[Job]):
-    """Jobs by time and host. Used by one thread; times are those of `time.monotonic`."""
+    """Jobs by time and host. Used by one thread; `clock` is that of `time.monotonic`."""
 
-    def __init__(self, per_host: int) -> None:
+    def __init__(self, per_host: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_host = per_host
+        self._clock = clock
         self._hosts: defaultdict[str, _Host[Job]] = defaultdict(_Host)
         self._heap: list[tuple[float, int, str, Job]] = []
         self._numbers = itertools.count()
 
     def add(self, host: str, job: Job, wait: float = 0.0) -> None:
         """Let `job` start at `host` in `wait` seconds or later."""
-        heapq.heappush(self._heap, (time.monotonic() + wait, next(self._numbers), host, job))
+        heapq.heappush(self._heap, (self._clock() + wait, next(self._numbers), host, job))
 
     def take(self) -> tuple[str, Job] | None:
         """A job that may start now, with its host, which counts as busy until `release`. None if there is none."""
-        now = time.monotonic()
+        now = self._clock()
         while self._heap and self._heap[0][0] <= now:
             _, number, name, job = heapq.heappop(self._heap)
             host = self._hosts[name]
@@ -57,8 +59,17 @@ class HostQueue(Generic[Job]):
     def pause(self, name: str, seconds: float) -> None:
         """Start nothing at the host for so long."""
         host = self._hosts[name]
-        host.paused_until = max(host.paused_until, time.monotonic() + seconds)
+        host.paused_until = max(host.paused_until, self._clock() + seconds)
+
+    def clear(self) -> list[Job]:
+        """Take out all jobs that have not started."""
+        jobs = [entry[3] for entry in self._heap]
+        self._heap.clear()
+        for host in self._hosts.values():
+            jobs += host.waiting
+            host.waiting.clear()
+        return jobs
 
     def until_next(self) -> float | None:
         """Seconds until `take` can give something, None if only a `release` can change that."""
-        return max(0.0, self._heap[0][0] - time.monotonic()) if self._heap else None
+        return max(0.0, self._heap[0][0] - self._clock()) if self._heap else None

@@ -1,8 +1,9 @@
 """img2dataset as a download engine: a guarded child process whose results are checked again.
 
-What it cannot do (see docs/download.md for the list) is done before or after where that is possible: addresses and site
-policies are checked first, bytes and headers of the images last. It hangs on a server that sends a byte now and then
-and on a dead worker, so a watchdog kills the whole process group when no shard has been finished for too long.
+What it cannot do (see docs/download.md for the list) is done around it where that is possible: addresses and site
+policies are checked before, headers and redirects inside its processes (pipelines/fetch/img2dataset_guard.py), bytes
+and pictures after. It hangs on a server that sends a byte now and then and on a dead worker, so a watchdog kills the
+whole process group when no shard has been finished for too long.
 """
 
 from __future__ import annotations
@@ -27,12 +28,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from janus.images import ImageProblem, inspect
+from janus.images import ImageProblem
 from pipelines.fetch.address import Resolver, Target, parse
-from pipelines.fetch.img2dataset_guard import FORBIDDEN, RULES
-from pipelines.fetch.optout import OPT_OUT, product
+from pipelines.fetch.breaker import Breaker
+from pipelines.fetch.img2dataset_guard import RULES, read_refusal
+from pipelines.fetch.notes import Notes
+from pipelines.fetch.optout import product
+from pipelines.fetch.picture import check_picture
 from pipelines.fetch.policies import Policies
-from pipelines.fetch.result import FIRST_WAIT_S, LONGEST_RETRY_AFTER_S, Fetched, FetchProblem, outcome_of_status
+from pipelines.fetch.result import (
+    FIRST_WAIT_S,
+    LONGEST_RETRY_AFTER_S,
+    OVER_BUDGET,
+    Fetched,
+    FetchProblem,
+    outcome_of_status,
+)
 from pipelines.fetch.transport import Transport
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
@@ -52,12 +63,16 @@ _log = logging.getLogger(__name__)
 class Img2datasetFetcher:
     """The download engine img2dataset. One `fetch_many` at a time; each takes seconds to start."""
 
-    def __init__(self, limits: Limits, operations: Operations) -> None:
+    def __init__(self, limits: Limits, operations: Operations, notes: Path | None = None) -> None:
+        """`notes` is the folder that the workers of a build share; see pipelines/fetch/notes.py."""
         self._limits = limits
         self._operations = operations
+        self._notes = notes
+        self._end = 0.0
         self._resolver = Resolver(operations.resolve)
         self._transport = Transport(self._resolver, limits.user_agent, keep=operations.connections)
-        self._policies = Policies(self._transport, limits)
+        self._breaker = Breaker(operations.host_failures, Notes(notes))
+        self._policies = Policies(self._transport, limits, Notes(notes), self._breaker)
         self._pool = ThreadPoolExecutor(max_workers=operations.connections, thread_name_prefix="check")
 
     def fetch_many(self, urls: Sequence[str]) -> Iterator[Fetched]:
@@ -77,6 +92,7 @@ class Img2datasetFetcher:
         results: dict[int, Fetched] = {}
         left = list(range(len(urls)))
         wait = 0.0
+        self._end = time.monotonic() + self._operations.shard_seconds
         for attempt in range(self._operations.retries + 1):
             time.sleep(wait)
             wait = FIRST_WAIT_S * 2 ** (attempt + 1)
@@ -85,15 +101,15 @@ class Img2datasetFetcher:
                 if isinstance(answer, Target):
                     admitted[index] = answer.url
                 else:
-                    results[index] = Fetched(urls[index], answer.outcome, http_status=answer.status)
+                    results[index] = _problem(urls[index], answer)
                     if (asked := answer.retry_after or 0.0) <= LONGEST_RETRY_AFTER_S:
                         wait = max(wait, asked)
-            for index, outcome, data, status in self._download(admitted):
-                results[index] = Fetched(urls[index], outcome, http_status=status)
-                if data is not None:
-                    (bodies / str(index)).write_bytes(data)
-            left = [index for index in left if results[index].outcome.transient]
-            if not left:
+            for index, result in self._download(admitted):
+                results[index] = replace(result, url=urls[index], data=None)
+                if result.data is not None:
+                    (bodies / str(index)).write_bytes(result.data)
+            left = [index for index in left if _may_come(results[index].outcome)]
+            if not left or time.monotonic() > self._end:
                 break
         return results
 
@@ -105,8 +121,11 @@ class Img2datasetFetcher:
 
     def _admit(self, url: str) -> Target | FetchProblem:
         """Check what can be checked before img2dataset sees the address."""
+        if time.monotonic() > self._end:
+            return FetchProblem(Outcome.TIMEOUT, detail=OVER_BUDGET)
         try:
             target = parse(url)
+            self._breaker.check(target.host)
             self._resolver.places(target, self._limits.deadline_s)
             if self._limits.respect_opt_out:
                 self._policies.check(target)
@@ -114,11 +133,14 @@ class Img2datasetFetcher:
             return problem
         return target
 
-    def _download(self, urls: dict[int, str]) -> Iterator[tuple[int, Outcome, bytes | None, int | None]]:
+    def _download(self, urls: dict[int, str]) -> Iterator[tuple[int, Fetched]]:
         """One attempt at all `urls`. After a hang, the shard that hung is given up and the rest is started again."""
         rows = list(urls.items())
         size = self._operations.connections  # a shard is one wave of downloads: that much a hang can cost
         while rows:
+            if time.monotonic() > self._end:
+                yield from ((index, Fetched(url, Outcome.TIMEOUT, detail=OVER_BUDGET)) for index, url in rows)
+                return
             with tempfile.TemporaryDirectory(prefix="img2dataset-") as folder:
                 output = Path(folder) / "output"
                 output.mkdir()
@@ -131,9 +153,10 @@ class Img2datasetFetcher:
                         yield from self._results(path, shard)
                         path.unlink()
             unfinished = [shard for shard, done in zip(shards, finished, strict=True) if not done]
-            given_up = unfinished[:1] if hung else unfinished
+            over = time.monotonic() > self._end
+            given_up = [] if over else unfinished[:1] if hung else unfinished
             for shard in given_up:
-                yield from ((index, Outcome.ENGINE_ERROR, None, None) for index, _ in shard)
+                yield from ((index, Fetched(url, Outcome.ENGINE_ERROR)) for index, url in shard)
             rows = [row for shard in unfinished[len(given_up) :] for row in shard]
 
     def _run(self, rows: list[tuple[int, str]], size: int, folder: Path, output: Path) -> bool:
@@ -156,7 +179,7 @@ class Img2datasetFetcher:
             "retries": 0,  # its own would try 404 again, and at once
             "max_shard_retry": 0,
             "user_agent_token": product(self._limits.user_agent),
-            "disallowed_header_directives": sorted(OPT_OUT) if self._limits.respect_opt_out else [],
+            "disallowed_header_directives": [],  # the guard reads them, in all their forms
         }
         (folder / "job.json").write_text(json.dumps(job))
         with (folder / "log").open("wb") as log:
@@ -183,7 +206,15 @@ class Img2datasetFetcher:
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         return {
             **environment,
-            RULES: json.dumps({"resolve": self._operations.resolve, "memory": self._memory(), "build": os.getpid()}),
+            RULES: json.dumps(
+                {
+                    "limits": self._limits.model_dump(mode="json"),
+                    "operations": self._operations.model_dump(mode="json"),
+                    "notes": str(self._notes.resolve()) if self._notes else None,
+                    "memory": self._memory(),
+                    "build": os.getpid(),
+                }
+            ),
             "NO_ALBUMENTATIONS_UPDATE": "1",
             "WANDB_MODE": "disabled",
         }
@@ -206,45 +237,49 @@ class Img2datasetFetcher:
             if used > worked + WORK_S:
                 worked, last_work = used, now
             idle = now - max(last_shard, last_work)
-            if idle > IDLE_S + self._limits.deadline_s or now - last_shard > SHARD_S:
+            if idle > IDLE_S + self._limits.deadline_s or now - last_shard > SHARD_S or now > self._end:
                 return True
             time.sleep(0.2)
         return False
 
-    def _results(
-        self, path: Path, shard: list[tuple[int, str]]
-    ) -> Iterator[tuple[int, Outcome, bytes | None, int | None]]:
+    def _results(self, path: Path, shard: list[tuple[int, str]]) -> Iterator[tuple[int, Fetched]]:
         """The rows of one finished shard, each exactly once: what img2dataset lost on the way is an engine error."""
-        lost = {index for index, _ in shard}
+        lost = dict(shard)
         for row in _rows(path, ["number", "status", "error_message", "sha256", "jpg"]):
-            lost.discard(row["number"])
+            index = row["number"]
+            if (url := lost.pop(index, None)) is None:
+                continue
             if row["status"] == "success":
-                outcome, data = self._checked(row["jpg"], row["sha256"])
-                yield row["number"], outcome, data, None
+                yield index, self._checked(url, row["jpg"], row["sha256"])
             else:
-                outcome, status = classify(row["error_message"] or "")
-                yield row["number"], outcome, None, status
-        for index in sorted(lost):
-            yield index, Outcome.ENGINE_ERROR, None, None
+                yield index, _problem(url, classify(row["error_message"] or ""))
+        yield from ((index, Fetched(url, Outcome.ENGINE_ERROR)) for index, url in sorted(lost.items()))
 
-    def _checked(self, data: bytes | None, sha256: str | None) -> tuple[Outcome, bytes | None]:
+    def _checked(self, url: str, data: bytes | None, sha256: str | None) -> Fetched:
         """Judge what img2dataset calls a success, which it does unseen."""
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
-            return Outcome.ENGINE_ERROR, None
+            return Fetched(url, Outcome.ENGINE_ERROR)
         if len(data) > self._limits.max_bytes:
-            return Outcome.TOO_LARGE, None
+            return Fetched(url, Outcome.TOO_LARGE)
         try:
-            inspect(data, max_pixels=self._limits.max_pixels)
+            what = check_picture(data, self._limits)
         except ImageProblem as problem:
-            return problem.outcome, None
-        return Outcome.OK, data
+            return Fetched(url, problem.outcome)
+        return Fetched(url, Outcome.OK, data) if what is None else Fetched(url, Outcome.OPTED_OUT, detail=what)
+
+
+def _problem(url: str, problem: FetchProblem) -> Fetched:
+    return Fetched(url, problem.outcome, http_status=problem.status, detail=problem.detail)
+
+
+def _may_come(outcome: Outcome) -> bool:
+    """Whether another attempt in this run makes sense."""
+    return outcome.transient and outcome != Outcome.HOST_DOWN
 
 
 _RULES: tuple[tuple[str, Outcome], ...] = (
-    (FORBIDDEN, Outcome.FORBIDDEN_ADDRESS),
     (r"redirection to url .* is not allowed", Outcome.BAD_URL),
     (r"redirect error that would lead to an infinite loop", Outcome.REDIRECT_LOOP),
-    (r"disallowed by X-Robots-Tag", Outcome.OPTED_OUT),
     (r"unknown url type|no host given|nonnumeric port|invalid url|control characters", Outcome.BAD_URL),
     (r"incompleteread", Outcome.TRUNCATED),
     (r"timed out|timeout", Outcome.TIMEOUT),
@@ -252,14 +287,16 @@ _RULES: tuple[tuple[str, Outcome], ...] = (
 )
 
 
-def classify(message: str) -> tuple[Outcome, int | None]:
-    """Outcome and HTTP status of one of img2dataset's error messages, which are the text of some exception."""
+def classify(message: str) -> FetchProblem:
+    """What one of img2dataset's error messages means, which are the text of some exception."""
+    if (ours := read_refusal(message)) is not None:
+        return ours
     status = re.match(r"HTTP Error (\d{3})", message)
     number = int(status.group(1)) if status else None
     for pattern, outcome in _RULES:
         if re.search(pattern, message, re.IGNORECASE):
-            return outcome, number
-    return (outcome_of_status(number), number) if number else (Outcome.ENGINE_ERROR, None)
+            return FetchProblem(outcome, status=number)
+    return FetchProblem(outcome_of_status(number) if number else Outcome.ENGINE_ERROR, status=number)
 
 
 def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -10,8 +10,12 @@ from schemas.reasons import Outcome
 
 FIRST_WAIT_S = 0.5
 """Least time between two attempts at an address."""
+LONGEST_WAIT_S = 30.0
+"""Waiting before the next attempt doubles from FIRST_WAIT_S to this."""
 LONGEST_RETRY_AFTER_S = 60.0
 """A server that asks for more is left alone: its rows stay transient, for `--retry-transient`."""
+OVER_BUDGET = "the time for this shard was over"
+"""Detail of rows that were not asked for because of `operations.shard_seconds`."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Fetched:
     """Where the last answer came from, after redirects."""
     http_status: int | None = None
     """Of the last answer."""
+    detail: str | None = None
+    """What reserved an opted-out image, or why a host was given up; for people, short and printable."""
 
 
 class Fetcher(Protocol):
@@ -46,12 +52,21 @@ class Fetcher(Protocol):
 class FetchProblem(Exception):
     """Why a request gave no image."""
 
-    def __init__(self, outcome: Outcome, *, status: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        outcome: Outcome,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        detail: str | None = None,
+    ) -> None:
         super().__init__(outcome.value)
         self.outcome = outcome
         self.status = status
         self.retry_after = retry_after
         """Seconds the server asks us to wait."""
+        self.detail = detail
+        """As in Fetched."""
 
 
 def outcome_of_status(status: int) -> Outcome:

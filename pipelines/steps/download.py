@@ -11,15 +11,16 @@ import contextlib
 import hashlib
 import itertools
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from janus.images import ImageProblem, inspect
+from janus.images import ImageProblem
 from pipelines import ledger
-from pipelines.fetch import Fetched, Fetcher, make_fetcher
+from pipelines.fetch import Fetched, Fetcher, check_picture, make_fetcher
 from pipelines.reading.errors import RowError
 from pipelines.reading.local import LocalImages, TooLarge, gates_of
 from pipelines.shardio import ShardReader, ShardWriter
@@ -32,7 +33,7 @@ from schemas.sample import ImageRef
 from schemas.spec import Limits, Operations, Source
 from storage.store import Store
 
-VERSION = 2
+VERSION = 3
 
 Image = dict[str, Any]
 """One entry of the column `images` of the raw layer."""
@@ -46,6 +47,8 @@ class DownloadStep:
     sources: Mapping[str, Source]
     limits: Limits
     operations: Operations
+    notes: Path
+    """Folder in which the workers of this build share what they learn about hosts."""
 
     def setup(self) -> None:
         """Nothing to load."""
@@ -54,7 +57,7 @@ class DownloadStep:
         """Fetch, check and commit one shard; `work.extra` is the path of an earlier attempt to improve on, or None."""
         counts: Counter[str] = Counter()
         lost = images = 0
-        fetcher = make_fetcher(self.limits, self.operations)
+        fetcher = make_fetcher(self.limits, self.operations, self.notes)
         with contextlib.closing(fetcher), ShardWriter(self.corpus, work.output, RAW) as writer:
             for row in self._rows(work, fetcher):
                 writer.write(row)
@@ -106,11 +109,17 @@ class DownloadStep:
         """The entry for one image; `fetched` has the answer to its address next, if it has one."""
         if ref.url is None:
             outcome, data = read_local(ref, local)
-            image = _image(outcome, data, None, None, None)
+            image = _image(Fetched("", outcome, data), None)
         else:
-            result = next(fetched)
-            image = _image(result.outcome, result.data, ref.url, result.final_url, result.http_status)
+            image = _image(next(fetched), ref.url)
         return _checked(image, ref, self.limits)
+
+
+def _notes_folder(build: Build) -> Path:
+    """Where workers share what they learn about hosts during this build: beside the corpus, else on each machine."""
+    if build.scratch.folder is not None:
+        return build.scratch.folder / "hosts"
+    return Path(tempfile.gettempdir()) / f"janus-forge-hosts-{uuid.uuid4().hex}"
 
 
 def read_local(ref: ImageRef, local: LocalImages) -> tuple[Outcome, bytes | None]:
@@ -125,14 +134,15 @@ def read_local(ref: ImageRef, local: LocalImages) -> tuple[Outcome, bytes | None
         return error.outcome, None
 
 
-def _image(outcome: Outcome, data: bytes | None, url: str | None, final_url: str | None, status: int | None) -> Image:
+def _image(result: Fetched, url: str | None) -> Image:
     return {
-        "bytes": data,
-        "outcome": outcome.value,
+        "bytes": result.data,
+        "outcome": result.outcome.value,
         "sha256": None,
         "url": url,
-        "final_url": final_url,
-        "http_status": status,
+        "final_url": result.final_url,
+        "http_status": result.http_status,
+        "detail": result.detail,
     }
 
 
@@ -146,9 +156,11 @@ def _checked(image: Image, ref: ImageRef, limits: Limits) -> Image:
     if ref.sha256 is not None and ref.sha256 != sha256.hexdigest():
         return {**image, "outcome": Outcome.HASH_MISMATCH.value, "bytes": None}
     try:
-        inspect(data, max_pixels=limits.max_pixels)
+        reserved = check_picture(data, limits)
     except ImageProblem as problem:
         return {**image, "outcome": problem.outcome.value, "bytes": None}
+    if reserved is not None:
+        return {**image, "outcome": Outcome.OPTED_OUT.value, "bytes": None, "detail": reserved}
     return image
 
 
@@ -199,6 +211,7 @@ def download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
         {source.name: source for source in build.spec.sources},
         build.spec.limits,
         build.operations,
+        _notes_folder(build),
     )
     first: list[LayerWork[str | None]] = [
         build.work(shard, specs[shard.source], shard.inputs("rows"), None)

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.fetch import builtin
+from pipelines.fetch import schedule
 from pipelines.fetch.builtin import BuiltinFetcher
 from pipelines.fetch.dates import retry_after
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
-from tests.fetch.hostile import PHOTO, Hostile
+from tests.fetch.answers import PHOTO
+from tests.fetch.hostile import Hostile
 
 
 def fetcher(server: Hostile, **operations: object) -> BuiltinFetcher:
@@ -50,7 +51,7 @@ def test_a_full_hold_stops_the_others_and_never_all(
     roomy = fetcher(server, retries=1)
     expected = list(roomy.fetch_many(urls))
     roomy.close()
-    monkeypatch.setattr(builtin, "HELD_BYTES", held)
+    monkeypatch.setattr(schedule, "HELD_BYTES", held)
     tight = fetcher(server, retries=1, per_host=per_host, connections=6)
     assert list(tight.fetch_many(urls)) == expected
     tight.close()

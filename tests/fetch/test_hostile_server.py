@@ -13,103 +13,15 @@ from pipelines.fetch import Fetched
 from pipelines.fetch.builtin import BuiltinFetcher
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
-from tests.fetch.hostile import PHOTO, ROBOTS_TAGS, ROBOTS_TAGS_ALLOWING, Hostile
+from tests.fetch import sites
+from tests.fetch.answers import PHOTO
+from tests.fetch.behaviours import EXPECTED, full
+from tests.fetch.hostile import Hostile
 from tests.pictures import PICTURES
 
 LIMITS = Limits(max_bytes=1 << 20, max_pixels=1_000_000, deadline_s=20, redirects=5)
 SHORT = LIMITS.model_copy(update={"deadline_s": 1})
 """For what must run into the deadline; all else gets time enough on a busy machine."""
-
-EXPECTED: dict[str, Outcome] = {
-    "": Outcome.BAD_URL,
-    "not a url": Outcome.BAD_URL,
-    "site.test/photo.jpg": Outcome.BAD_URL,
-    "ftp://site.test/photo.jpg": Outcome.BAD_URL,
-    "file:///etc/passwd": Outcome.BAD_URL,
-    "http://": Outcome.BAD_URL,
-    "http://user:secret@site.test/photo.jpg": Outcome.BAD_URL,
-    "http://127.0.0.1/photo.jpg": Outcome.FORBIDDEN_ADDRESS,
-    "http://localhost/photo.jpg": Outcome.FORBIDDEN_ADDRESS,
-    "http://169.254.169.254/latest/meta-data/": Outcome.FORBIDDEN_ADDRESS,
-    "http://[::1]/photo.jpg": Outcome.FORBIDDEN_ADDRESS,
-    "http://no-such-host.invalid/photo.jpg": Outcome.CONNECTION,
-    "/400": Outcome.HTTP_REFUSED,
-    "/401": Outcome.HTTP_REFUSED,
-    "/403": Outcome.HTTP_REFUSED,
-    "/404": Outcome.HTTP_GONE,
-    "/410": Outcome.HTTP_GONE,
-    "/429-then-200": Outcome.OK,
-    "/429-for-an-hour": Outcome.HTTP_RATE_LIMITED,
-    "/429-always": Outcome.HTTP_RATE_LIMITED,
-    "/500": Outcome.HTTP_SERVER_ERROR,
-    "/503-then-200": Outcome.OK,
-    "/503-retry-date": Outcome.OK,
-    "/408-then-200": Outcome.OK,
-    "/304": Outcome.HTTP_REFUSED,
-    "/204": Outcome.NOT_AN_IMAGE,
-    "/redirect": Outcome.OK,
-    "/redirect-301-host": Outcome.OK,
-    "/redirect-308-relative": Outcome.OK,
-    "/redirect-utf8": Outcome.OK,
-    "/redirect-loop": Outcome.REDIRECT_LOOP,
-    "/redirect-chain-4": Outcome.OK,
-    "/redirect-chain-5": Outcome.REDIRECT_LOOP,
-    "/redirect-metadata": Outcome.FORBIDDEN_ADDRESS,
-    "/redirect-private": Outcome.FORBIDDEN_ADDRESS,
-    "/redirect-loopback": Outcome.FORBIDDEN_ADDRESS,
-    "/redirect-mapped": Outcome.FORBIDDEN_ADDRESS,
-    "/redirect-number": Outcome.FORBIDDEN_ADDRESS,
-    "/redirect-ftp": Outcome.BAD_URL,
-    "/redirect-file": Outcome.BAD_URL,
-    "/redirect-broken": Outcome.BAD_URL,
-    "/redirect-nowhere": Outcome.HTTP_REFUSED,
-    "/redirect-to-denied": Outcome.OPTED_OUT,
-    "/slow": Outcome.TIMEOUT,
-    "/drip-body": Outcome.TIMEOUT,
-    "/drip-headers": Outcome.TIMEOUT,
-    "/truncated": Outcome.TRUNCATED,
-    "/length-too-small": Outcome.BAD_IMAGE,  # a whole answer as far as HTTP goes, so the image is what is cut
-    "/length-huge": Outcome.TOO_LARGE,
-    "/no-length": Outcome.OK,
-    "/length-nonsense": Outcome.OK,
-    "/chunked": Outcome.OK,
-    "/chunked-truncated": Outcome.TRUNCATED,
-    "/chunked-endless": Outcome.TOO_LARGE,
-    "/huge-body": Outcome.TOO_LARGE,
-    "/empty": Outcome.NOT_AN_IMAGE,
-    "/html": Outcome.NOT_AN_IMAGE,
-    "/svg": Outcome.NOT_AN_IMAGE,
-    "/bomb.png": Outcome.TOO_MANY_PIXELS,
-    "/gzip.jpg": Outcome.OK,
-    "/gzip-broken": Outcome.BAD_IMAGE,
-    "/gzip-bomb": Outcome.TOO_LARGE,
-    "/brotli": Outcome.NOT_AN_IMAGE,
-    "/reset": Outcome.CONNECTION,
-    "/silent-close": Outcome.CONNECTION,
-    "/garbage": Outcome.CONNECTION,
-    "/many-headers": Outcome.CONNECTION,
-    "/long-header": Outcome.CONNECTION,
-    "/continue": Outcome.OK,
-    "/tdm-header": Outcome.OPTED_OUT,
-    "/tdm-header-0": Outcome.OK,
-    "http://deny.test/private/photo.jpg": Outcome.OPTED_OUT,
-    "http://deny.test/photo.jpg": Outcome.OK,
-    "http://moved-robots.test/private/photo.jpg": Outcome.OPTED_OUT,
-    "http://forbidden-robots.test/private/photo.jpg": Outcome.OK,
-    "http://broken-robots.test/photo.jpg": Outcome.HTTP_SERVER_ERROR,
-    "http://tdm.test/art/photo.jpg": Outcome.OPTED_OUT,
-    "http://tdm.test/art/free/photo.jpg": Outcome.OK,
-    "http://tdm.test/photo.jpg": Outcome.OK,
-    "https://site.test/photo.jpg": Outcome.TIMEOUT,  # the server never answers the TLS hello
-    **{f"/tag/{name}": Outcome.OPTED_OUT for name in ROBOTS_TAGS},
-    **{f"/tag-allowing/{name}": Outcome.OK for name in ROBOTS_TAGS_ALLOWING},
-    **{f"/{name}": Outcome.OK for name in PICTURES},
-}
-"""Address (or path on site.test) to outcome, with one attempt after the first."""
-
-
-def full(place: str) -> str:
-    return f"http://site.test{place}" if place.startswith("/") else place
 
 
 def fetch_all(server: Hostile, limits: Limits, places: list[str]) -> dict[str, Fetched]:
@@ -161,20 +73,22 @@ def test_permanent_failures_are_tried_once_and_transient_ones_again(
     assert server.hits["site.test", "/404"] == server.hits["site.test", "/403"] == 1
     assert server.hits["site.test", "/500"] == server.hits["site.test", "/429-always"] == 2
     # Asked to come back in an hour, we do not come back sooner.
-    assert server.hits["site.test", "/429-for-an-hour"] == 1
+    assert server.hits["429-for-an-hour.test", "/429-for-an-hour"] == 1
 
 
 def test_what_is_denied_is_never_asked_for(fetched: dict[str, Fetched], server: Hostile) -> None:
-    for host in ("deny.test", "moved-robots.test"):
-        assert server.hits[host, "/private/photo.jpg"] == 0
+    assert server.hits["deny.test", "/private/photo.jpg"] == 0
+    for address, outcome in sites.EXPECTED.items():
+        host = address.split("/")[2]
+        if outcome != Outcome.OK:
+            assert server.hits[host, "/photo.jpg"] == 0, host
     assert server.hits["tdm.test", "/art/photo.jpg"] == 0
     assert server.hits["broken-robots.test", "/photo.jpg"] == 0
 
 
 def test_site_policies_are_asked_for_once_per_host(fetched: dict[str, Fetched], server: Hostile) -> None:
-    fetchers = 2  # one with each deadline
-    assert server.hits["site.test", "/robots.txt"] == fetchers
-    assert server.hits["site.test", "/.well-known/tdmrep.json"] == fetchers
+    for file in ("/robots.txt", "/.well-known/tdmrep.json", "/ai.txt"):
+        assert server.hits["site.test", file] == 1
 
 
 def growth(server: Hostile, code: str) -> int:

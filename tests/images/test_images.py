@@ -21,6 +21,7 @@ from janus.image_headers import exif_orientation, split_jpeg
 from janus.images import MAX_FRAMES, ImageFacts, ImageProblem, inspect, load_rgb
 from schemas.reasons import Outcome
 from tests.pictures import HEIGHT, PICTURES, WIDTH, animated, bomb, deep, encoded, quadrants, turned
+from tests.rights import AWKWARD
 
 CAP = 1_000_000
 
@@ -77,6 +78,25 @@ def test_exif_after_the_pixels_of_a_png() -> None:
     late = rest[:-12] + chunk + rest[-12:]  # before IEND
     assert inspect(late, max_pixels=CAP).orientation == 6
     np.testing.assert_array_equal(pixels(late), UPRIGHT)
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_texts_and_ends_of_a_png_do_not_cost_the_picture(name: str) -> None:
+    """Long texts and profiles, a cut or missing end, frames whose chunks are lost: the first picture is whole."""
+    data = AWKWARD[name]()
+    assert inspect(data, max_pixels=CAP).width == WIDTH
+    np.testing.assert_array_equal(pixels(data), UPRIGHT)
+
+
+def test_a_png_cut_inside_its_pixels_is_damaged() -> None:
+    data = encoded(quadrants(200, 200).rotate(3), "PNG")
+    for cut in (len(data) // 3, len(data) - 40, len(data) - 25):
+        assert outcome(data[:cut]) == Outcome.BAD_IMAGE
+
+
+def test_frames_of_an_animated_png_are_counted() -> None:
+    assert inspect(animated("PNG"), max_pixels=CAP).frames == 3
+    assert (pixels(animated("PNG")) == (255, 0, 0)).all()
 
 
 @pytest.mark.parametrize("value", [0, 9, 255])
@@ -373,16 +393,18 @@ def test_bad_images_in_a_process_with_little_memory(shared_data: Path) -> None:
 
 def test_bad_images_agree_with_pillow_where_pillow_is_right(shared_data: Path) -> None:
     seen = 0
+    # It refuses these two for a text that is long or packed in an unknown way; their pixels are whole.
+    texts = {"png_decompression_dos.png", "unknown_compression_method.png"}
     for path, verdict in verdicts(shared_data / "bad_images"):
         seen += 1
         problem, image = attempt(path.read_bytes())
-        if image is not None:
+        if image is not None and path.name not in texts:
             assert verdict["rgb"] == "ok", path.name
             assert sorted(image.size) == sorted(verdict["size"]), path.name
-        elif verdict.get("format") in TAKEN and path.name != "broken_data_stream.png":
+        elif image is None and verdict.get("format") in TAKEN and path.name != "broken_data_stream.png":
             # Pillow gives up too. Of the broken data stream it gives half a picture, which is no training image.
             assert verdict.get("rgb") != "ok", path.name
-        elif verdict.get("format") not in (None, *TAKEN):
+        elif image is None and verdict.get("format") not in (None, *TAKEN):
             assert problem == Outcome.NOT_AN_IMAGE, path.name
     assert seen > 250
 

@@ -25,9 +25,10 @@ from pipelines.build import build
 from pipelines.verify import verify
 from schemas.manifest import Snapshot, load_snapshot
 from schemas.reasons import Drop, Outcome
-from schemas.spec import CorpusSpec, Operations
+from schemas.spec import CorpusSpec, Limits, Operations
 from tests.fetch.hostile import Hostile
 from tests.pipelines.world import contents, folder_source, image_folder, spec
+from tests.rights import RESERVED
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -197,6 +198,27 @@ def test_img2dataset_makes_the_same_corpus(
     assert theirs != ours, "it does not know where and with which status an image came (docs/download.md)"
 
 
+def test_pictures_that_reserve_themselves_are_not_taken_from_disk_either(model: Path, tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", list(range(4)))
+    (photos / "1.jpg").write_bytes(RESERVED["xmp-jpeg"]())
+    (photos / "2.jpg").write_bytes(RESERVED["c2pa-jpeg"]())
+    settings = spec(model, [folder_source(photos, "files")], max_failed_share=1.0)
+    snapshot = build(settings, tmp_path / "c", Operations())
+    assert snapshot.funnel["files"] == {"rows": 4, "kept": 2, Outcome.OPTED_OUT: 2}
+    images = [row["images"][0] for row in raw(tmp_path / "c", snapshot).values()]
+    assert sorted(image["detail"] for image in images if image["outcome"] == Outcome.OPTED_OUT) == [
+        "C2PA c2pa.training-mining",
+        "XMP plus:DataMining: DMI-PROHIBITED-AIMLTRAINING",
+    ]
+    assert all(image["bytes"] is None for image in images if image["detail"])
+    given = settings.model_copy(update={"limits": Limits(respect_opt_out=False)})
+    assert build(given, tmp_path / "d", Operations()).funnel["files"] == {
+        "rows": 4,
+        "kept": 3,
+        Drop.DUPLICATE_NEAR: 1,
+    }
+
+
 def test_local_images_over_the_cap_fail_alone(model: Path, tmp_path: Path) -> None:
     """As files, members of a tar and cells of a Parquet file: shards in the order of uids, sources in their own."""
     photos = image_folder(tmp_path / "photos", list(range(30)))
@@ -236,7 +258,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from pipelines.build import STEPS, opened
-from schemas.spec import CorpusSpec, Operations
+from schemas.spec import CorpusSpec, Limits, Operations
 from tests.memory import peak
 spec = CorpusSpec.model_validate_json(Path(sys.argv[1]).read_text())
 operations = Operations(connections=4, resolve={"site.test:80": sys.argv[2]})
