@@ -176,7 +176,7 @@ def test_img2dataset_makes_the_same_corpus(
 
     assert made["img2dataset"].funnel == made["builtin"].funnel
     assert made["builtin"].funnel["web"] == {
-        "rows": 15, "kept": 5, Drop.TOO_SMALL: 2, Drop.DUPLICATE_EXACT: 1, Outcome.HTTP_GONE: 1, Outcome.BAD_URL: 1,
+        "rows": 15, "kept": 5, "too_small": 2, Drop.DUPLICATE_EXACT: 1, Outcome.HTTP_GONE: 1, Outcome.BAD_URL: 1,
         Outcome.FORBIDDEN_ADDRESS: 1, Outcome.HTTP_SERVER_ERROR: 1, Outcome.NOT_AN_IMAGE: 2, Outcome.BAD_IMAGE: 1,
     }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 import pipelines.row
 from pipelines import ledger
 from pipelines.build import build
+from pipelines.filters import FILTERS
 from pipelines.row import SIDE, Row
 from pipelines.selection import ALWAYS, select
 from pipelines.signals import SIGNALS, load_signal
@@ -104,6 +106,23 @@ def test_every_signal_of_this_project_loads_and_has_fields() -> None:
     for name in SIGNALS.names():
         assert SIGNALS.load(name).FIELDS
         assert len(Path(str(SIGNALS.load(name).__file__)).read_text().splitlines()) <= 100
+
+
+def test_the_guide_names_every_signal_and_filter_with_its_fields_and_options() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "pipelines.md").read_text()
+    signals, filters = guide.split("## Signals")[1].split("## What decides over a row")
+    for name in SIGNALS.names():
+        (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", signals, re.MULTILINE)
+        assert re.findall(r"`(\w+)`", row.split(" | ")[0]) == [*SIGNALS.load(name).FIELDS]
+    for name in FILTERS.names():
+        (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", filters, re.MULTILINE)
+        options, reason = row.split(" | ")
+        assert {*re.findall(r"`(\w+)`", options)} == {*FILTERS.load(name).Options.model_fields}
+        assert reason == f"`{load_filter_reason(name)}`"
+
+
+def load_filter_reason(name: str) -> str:
+    return str(getattr(FILTERS.load(name), "REASON", name))
 
 
 @pytest.fixture
