@@ -159,7 +159,7 @@ def test_seedbench_takes_its_image_part_and_scores_by_dimension(tmp_path: Path) 
     for number in range(3):
         (folder / f"picture{number}").write_bytes(png(number))
     content = {
-        "questions": [question(0, 1), question(1, 1), question(2, 5), question(3, 10, "video"), question(4, 10)],
+        "questions": [question(0, 1), question(1, 1), question(2, 5), question(3, 10, "video")],
         "question_type": {"Scene Understanding": 1, "Instances Counting": 5, "Action Recognition": 10},
     }
     (folder.parent / "SEED-Bench.json").write_text(json.dumps(content))

@@ -26,6 +26,8 @@ ANIMALS = {"A": "a cat", "B": "a dog", "C": "a bird", "D": "a fish"}
         ("Yes。", "yes", None),
         ("Answer:yes", "yes", None),
         ("yes/no", None, None),
+        ("." * 33 + "yes", "yes", None),  # the kit takes out 32 full stops
+        ("." * 32 + "yes", "yes", "yes"),
     ],
 )
 def test_yes_no(said: str, strict: str | None, kit: str | None) -> None:
@@ -68,6 +70,7 @@ def test_yes_no(said: str, strict: str | None, kit: str | None) -> None:
         ("кошкам", {"A": "кошка", "B": "собака"}, None),
         ("un café", {"A": "cafe", "B": "café"}, "B"),
         ("यह बिल्ली है", {"A": "बिल्ली", "B": "कुत्ता"}, "A"),
+        ("यह बिल्ली है", {"A": "बिल", "B": "कुत्ता"}, None),  # the word goes on with a combining mark
         ("꿀벌", {"A": "꿀", "B": "꿀벌"}, "B"),
         ("これは猫です", {"A": "猫", "B": "犬"}, "A"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -153,6 +154,15 @@ def test_a_killed_evaluation_goes_on_to_the_same_result(world: Path, whole: Path
     assert len(list(out.rglob("0*/samples/*.png"))) == {"add": 0, "save": 3}[place]
     run(world, out.name, "pope", "counting", "geneval", *GENEVAL)
     assert content(out) == content(whole)
+
+
+def test_a_batch_that_lacks_an_answer_is_asked_whole(world: Path, whole: Path) -> None:
+    out = world / "torn"
+    shutil.copytree(whole / "counting", out / "counting")
+    stored = out / "counting" / "answers-0.jsonl"
+    stored.write_text("".join(stored.read_text().splitlines(keepends=True)[:-1]))
+    run(world, out.name, "counting")
+    assert (out / "counting" / "rows.jsonl").read_bytes() == (whole / "counting" / "rows.jsonl").read_bytes()
 
 
 def ranked(world: str, out: str) -> None:

@@ -45,21 +45,19 @@ class Benchmark(Questions):
         return questions
 
     def metrics(self, rows: Sequence[Row]) -> Metrics:
-        """Per category, the sum of accuracy over questions and over pictures (both right), each times 100; the sums of
+        """Per category, accuracy and accuracy+ (both questions of a picture right), each times 100, added; the sums of
         those of perception (2,000 at most) and cognition (800); and `accuracy` over all questions.
         """
         correct = np.array([row["correct"] for row in rows], float)
         both: dict[str, bool] = {}
         for row in rows:
             both[row["unit"]] = both.get(row["unit"], True) and row["correct"] == 1
-        places: dict[str, int] = {}
-        first = np.array([places.setdefault(row["unit"], place) == place for place, row in enumerate(rows)])
         pairs = np.array([both[row["unit"]] for row in rows], float)
         scores: dict[str, Metric] = {}
         for name in (*PERCEPTION, *COGNITION):
             own = np.array([row["category"] == name for row in rows])
             if own.any():
-                scores[name] = mean(correct, own) * 100 + mean(pairs, own & first) * 100
+                scores[name] = mean(correct, own) * 100 + mean(pairs, own) * 100
         sums = {"perception": PERCEPTION, "cognition": COGNITION}
         found = {title: [scores[name] for name in names if name in scores] for title, names in sums.items()}
         unreadable = mean([row["read"] is None for row in rows])

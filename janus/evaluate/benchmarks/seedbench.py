@@ -11,9 +11,6 @@ from typing import Any, ClassVar
 from janus.evaluate import files
 from janus.evaluate.benchmark import Question, Questions
 
-DIMENSIONS = range(1, 10)
-"""Numbers of the dimensions about single pictures; 10 to 12 are about videos."""
-
 
 @dataclass(frozen=True)
 class Benchmark(Questions):
@@ -27,7 +24,7 @@ class Benchmark(Questions):
     title: ClassVar[str] = "SEED-Bench (image)"
 
     def read(self, data: Path) -> list[Question]:
-        """Questions whose data_type is image and whose dimension is 1 to 9."""
+        """Questions whose data_type is image: those of dimensions 1 to 9."""
         (path,) = files.find("--seedbench.questions", self.questions, data, "seedbench/SEED-Bench.json")
         images = files.folder("--seedbench.images", self.images, data, "seedbench/SEED-Bench-image")
         content = files.load_json(path)
@@ -44,8 +41,7 @@ class Benchmark(Questions):
 
 
 def _question(images: Path, names: Mapping[int, str], row: dict[str, Any], number: int) -> Question | None:
-    dimension = row["question_type_id"]
-    if row["data_type"] != "image" or dimension not in DIMENSIONS:
+    if row["data_type"] != "image":
         return None
     options = {letter.upper(): str(row[f"choice_{letter}"]) for letter in "abcd"}
     if row["answer"] not in options:
@@ -58,5 +54,5 @@ def _question(images: Path, names: Mapping[int, str], row: dict[str, Any], numbe
         answer=row["answer"],
         kind="choice",
         options=options,
-        category=names[dimension],
+        category=names[row["question_type_id"]],
     )
