@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from janus.data.order import key64, shuffled
+from janus.data.blocks import Stream, stream
+from janus.data.config import DataOrder
+from janus.data.order import key64
 from janus.data.verified import Verified
 from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
@@ -265,9 +267,14 @@ class Pool:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def stream(self, index: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Row and epoch of each index of the pool's endless stream: every row once per epoch, shuffled."""
-        return shuffled(index, len(self), key64("order", seed, self.name))
+    def stream(self, order: DataOrder) -> Stream:
+        """The pool's endless stream: every row once per epoch, shuffled; each source spread evenly over the blocks."""
+        return stream(self._shards, order, key64("order", order.seed, self.name))
+
+    def stream_of(self, source: str, order: DataOrder) -> Stream:
+        """The endless stream of one source's rows, numbered within the source."""
+        shards = [shard for shard in self._shards if shard.source == source]
+        return stream(shards, order, key64("order", order.seed, self.name, source))
 
     def source_of(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Source of each row."""
@@ -284,8 +291,9 @@ class Pool:
         try:
             return self._corpus.fetch(shard.path, shard.sha256, shard.bytes)
         except FileNotFoundError:
-            where = f"{self._corpus.url}/{shard.path}"
-            raise FileNotFoundError(f"{where}: shard of the snapshot is missing; restore it or build again") from None
+            raise FileNotFoundError(
+                f"{self._corpus.url}/{shard.path}: shard of the snapshot is missing; restore it or build again"
+            ) from None
 
     def row(self, number: int) -> Row:
         """Row `number` of the pool. Its shard must have been prepared."""
