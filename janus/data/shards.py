@@ -291,8 +291,9 @@ class Pool:
         try:
             return self._corpus.fetch(shard.path, shard.sha256, shard.bytes)
         except FileNotFoundError:
-            where = f"{self._corpus.url}/{shard.path}"
-            raise FileNotFoundError(f"{where}: shard of the snapshot is missing; restore it or build again") from None
+            raise FileNotFoundError(
+                f"{self._corpus.url}/{shard.path}: shard of the snapshot is missing; restore it or build again"
+            ) from None
 
     def row(self, number: int) -> Row:
         """Row `number` of the pool. Its shard must have been prepared."""

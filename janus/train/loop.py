@@ -174,7 +174,8 @@ class Trainer:
         if self._recipe.lora.rank:
             write_adapted(self._inputs, self._recipe, self._plain, self._processor, self._world)
         else:
-            write_model(self._inputs.out / "model", self._plain, self._processor, self._world)
+            dtype = torch.bfloat16 if self._recipe.output == "bf16" else torch.float32
+            write_model(self._inputs.out / "model", self._plain, self._processor, self._world, dtype)
         self._console.print(f"done: {self._inputs.out / 'model'}")
         return True
 

@@ -207,6 +207,8 @@ class Recipe:
     precision: Literal["fp32", "autocast", "bf16"] = "bf16"
     """fp32. autocast: fp32 weights, matrix products in bf16. bf16: a bf16 copy of the weights computes, fp32 master
     weights and gradients stay sharded (FSDP2). Not in the paper."""
+    output: Literal["bf16", "fp32"] = "bf16"
+    """Type of the weights in the trained model's folder. The VQ tokenizer keeps its own."""
     isolate_documents: bool = True
     """Whether documents packed into one sequence see only themselves. The paper does not say; without it, a caption
     could be answered from another sample's image."""
@@ -257,6 +259,7 @@ class Recipe:
             del fields[name]
         fields["data"] = self.data.order()
         del fields["data"]["first_share"]
+        del fields["output"]
         if self.schedule.shape == "constant":
             del fields["steps"]
         if not self.lora.rank:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from transformers.initialization import no_init_weights
 
 from janus.model.checkpoints.adapter import merge_adapter, write_adapter
-from janus.model.checkpoints.model_folder import open_model, write_janus
+from janus.model.checkpoints.model_folder import VQ_PREFIX, open_model, write_janus
 from janus.model.device import cast
 from janus.model.lora import LoraLinear, merge_tensors
 from janus.model.network import MODULES, Janus
@@ -41,12 +42,20 @@ def _alone(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if fills else tensor.clone()
 
 
-def write_model(folder: Path, module: LossModule, processor: Processor, world: World) -> None:
-    """Write a Hugging Face Janus folder. All ranks must call; rank 0 writes, the others wait."""
+def write_model(folder: Path, module: LossModule, processor: Processor, world: World, dtype: torch.dtype) -> None:
+    """Write a Hugging Face Janus folder of `dtype`. All ranks must call; rank 0 writes, the others wait."""
     tensors = full_tensors(module)
     with world.agreed():
         if world.is_main:
-            write_janus(folder, tensors, module.janus.config, processor)
+            write_janus(folder, in_type(tensors, dtype), module.janus.config, processor)
+
+
+def in_type(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Weights as `dtype`, but for those of the VQ tokenizer: a rounded one makes other codes."""
+    return {
+        name: tensor if name.startswith(VQ_PREFIX) or not tensor.is_floating_point() else tensor.to(dtype)
+        for name, tensor in tensors.items()
+    }
 
 
 def write_adapted(inputs: Inputs, recipe: Recipe, module: LossModule, processor: Processor, world: World) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
 from janus.model.checkpoints.model_folder import load_janus
-from janus.train import checkpoint
+from janus.train import checkpoint, loop
 from janus.train.checkpoint import check_files, committed
 from janus.train.checkpoint_model import checkpoint_to_model
 from janus.train.failures import in_one_line
@@ -25,8 +27,9 @@ from janus.train.loop import train
 from janus.train.recipe import Checkpoint, Recipe
 from janus.train.record import Inputs, find_start
 from janus.train.run_lock import run_lock
+from janus.train.step import accumulate
 from tests.train.little import little_recipe
-from tests.train.ranks import run_ranks
+from tests.train.ranks import run_ranks, start_ranks
 from tests.train.steps import ALONE, QUIET
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -241,3 +244,35 @@ def test_a_full_disk_ends_all_processes(model: Path, corpus: Path, tmp_path: Pat
     answers = run_ranks(2, train_on_a_full_disk, Inputs(model, corpus, tmp_path / "run"))
     assert "cannot write the checkpoint of step 2: No space left on device (shard.safetensors)" in answers[0]
     assert answers[1] == "1" or "lost another process of this run" in answers[1]
+
+
+def train_beside_one_that_dies(inputs: Inputs) -> str:
+    """What a process says whose neighbour dies in the second step, as one that ran out of memory would."""
+    torch.set_num_threads(1)
+    steps = iter(range(99))
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        if next(steps) == 1 and os.environ["RANK"] == "1":
+            os._exit(9)
+        return accumulate(*args, **kwargs)
+
+    loop.accumulate = dying
+    try:
+        train(saving_recipe(), inputs, QUIET, device="cpu")
+    except ValueError as error:
+        return str(error)
+    return "done"
+
+
+@pytest.mark.slow
+def test_the_death_of_a_process_is_one_line_of_the_others(model: Path, corpus: Path, tmp_path: Path) -> None:
+    started = start_ranks(2, train_beside_one_that_dies, Inputs(model, corpus, tmp_path / "run"))
+    (first, answer), (second, _) = started
+    assert answer.poll(120)
+    ok, said = pickle.loads(answer.recv_bytes())  # noqa: S301 (our own test process)
+    first.join()
+    second.join()
+    assert ok
+    assert said.startswith("process 0 of 2 lost another process of this run, whose own lines say why")
+    assert "\n" not in said
+    assert second.exitcode == 9

@@ -149,7 +149,7 @@ def test_identity_leaves_out_what_only_changes_speed() -> None:
     assert faster.identity() == start.identity()
     named = {field.name for field in dataclasses.fields(Recipe)}
     # Its schedule is constant: it may be lengthened.
-    assert named - set(start.identity()) == {"parallel", "checkpoint", "watch", "steps", "lora"}
+    assert named - set(start.identity()) == {"parallel", "checkpoint", "watch", "output", "steps", "lora"}
     assert "steps" in recipe("janus-1.3b", 1).identity()
     adapted = dataclasses.replace(start, train=(), lora=Lora(rank=4))
     assert adapted.identity()["lora"]["rank"] == 4

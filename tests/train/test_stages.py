@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from janus.model.checkpoints.model_folder import load_janus
+from janus.model.checkpoints.model_folder import load_janus, open_model
 from janus.model.network import MODULES
 from janus.train.loggers.json_lines import read_metrics
 from janus.train.loop import train
@@ -60,3 +60,19 @@ def test_run_folder_says_what_was_run(folders: dict[int, Path]) -> None:
         assert line["loss"]["all"] == pytest.approx(mean, rel=1e-6)
         total = sum(norm**2 for module, norm in line["grad_norm"].items() if module != "all") ** 0.5
         assert line["grad_norm"]["all"] == pytest.approx(total, rel=1e-5)
+
+
+def test_a_model_in_bf16_is_the_rounded_one(folders: dict[int, Path], corpus: Path, tmp_path: Path) -> None:
+    """The VQ tokenizer stays as it was: a rounded one would make other codes than those of the corpus."""
+    recipe = little_recipe(1, output="bf16")
+    assert train(recipe, Inputs(folders[0], corpus, tmp_path / "run"), QUIET, device="cpu")
+    exact = open_model(folders[1]).tensors()
+    found = open_model(tmp_path / "run" / "model").tensors()
+    assert found.keys() == exact.keys()
+    for name, tensor in exact.items():
+        expected = tensor if ".vqmodel." in name else tensor.bfloat16()
+        assert found[name].dtype == expected.dtype, name
+        assert torch.equal(found[name], expected), name
+    # It goes on to the next stage.
+    inputs = Inputs(tmp_path / "run" / "model", corpus, tmp_path / "2")
+    assert train(little_recipe(2, steps=1), inputs, QUIET, device="cpu")
