@@ -6,8 +6,8 @@
   has it): names are resolved here, and what is checked is what is connected to.
 - Opt-outs in headers are read as the built-in engine reads them, and a redirect is followed only where the policy of
   the site that it leads to allows.
-- Answers are read as there too: whole headers, interim answers skipped, redirects counted, bodies unpacked and up to the
-  byte cap. A host that does not answer in time is given up (pipelines/fetch/breaker.py).
+- Answers are read as there too: whole headers, interim answers skipped, redirects counted, bodies unpacked and up to
+  the byte cap. A host that does not answer in time is given up (pipelines/fetch/breaker.py).
 
 img2dataset asks by `urllib.request.urlopen`, so this is where all of it goes.
 """
