@@ -134,10 +134,9 @@ class Resolver:
         return places
 
     def _resolve(self, key: tuple[str, int], timeout: float) -> list[tuple[str, int]]:
+        look_up: Callable[..., Any] = self._look_up or socket.getaddrinfo
         try:
-            found = self._pool.submit(self._look_up or socket.getaddrinfo, *key, type=socket.SOCK_STREAM).result(
-                timeout
-            )
+            found = self._pool.submit(look_up, *key, type=socket.SOCK_STREAM).result(timeout)
         except FutureTimeout:
             raise FetchProblem(Outcome.TIMEOUT) from None
         except (OSError, UnicodeError):
