@@ -105,7 +105,8 @@ def is_public(address: str) -> bool:
 class Resolver:
     """Names to checked addresses."""
 
-    def __init__(self, overrides: dict[str, str], look_up: Callable[..., Any] = socket.getaddrinfo) -> None:
+    def __init__(self, overrides: dict[str, str], look_up: Callable[..., Any] | None = None) -> None:
+        """`look_up` stands in for socket.getaddrinfo where that is guarded."""
         self._look_up = look_up
         self._overrides = {name.lower(): _split(name, place) for name, place in overrides.items()}
         self._known: dict[tuple[str, int], tuple[float, list[tuple[str, int]]]] = {}
@@ -133,8 +134,9 @@ class Resolver:
         return places
 
     def _resolve(self, key: tuple[str, int], timeout: float) -> list[tuple[str, int]]:
+        look_up: Callable[..., Any] = self._look_up or socket.getaddrinfo
         try:
-            found = self._pool.submit(self._look_up, *key, type=socket.SOCK_STREAM).result(timeout)
+            found = self._pool.submit(look_up, *key, type=socket.SOCK_STREAM).result(timeout)
         except FutureTimeout:
             raise FetchProblem(Outcome.TIMEOUT) from None
         except (OSError, UnicodeError):

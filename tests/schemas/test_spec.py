@@ -117,7 +117,16 @@ def test_limits_that_make_no_sense_are_refused(tmp_path: Path, line: str, messag
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"workers": 0}, {"connections": 0}, {"per_host": 0}, {"per_host": -1}, {"retries": -1}, {"keep_last": 0}],
+    [
+        {"workers": 0},
+        {"connections": 0},
+        {"per_host": 0},
+        {"per_host": -1},
+        {"retries": -1},
+        {"keep_last": 0},
+        {"host_failures": -1},
+        {"shard_seconds": 0},
+    ],
 )
 def test_operations_that_would_hang_or_fail_late_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(pydantic.ValidationError, match="greater than or equal to"):
