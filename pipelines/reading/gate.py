@@ -156,5 +156,5 @@ def _hub_blobs(real: str) -> str | None:
     for index in range(1, len(parts) - 1):
         if parts[index] == "snapshots" and _HUB_REPO.fullmatch(parts[index - 1]):
             blobs = os.path.join(*parts[:index], "blobs")
-            return blobs if os.path.isdir(blobs) and not os.path.islink(blobs) else None
+            return blobs if os.path.isdir(blobs) else None
     return None

@@ -94,6 +94,8 @@ def test_numbers_of_a_csv_file_are_numbers(tmp_path: Path, met) -> None:
     samples, _ = met("url_list", tmp_path / "a.csv", where="score >= 5 and width in (512, 1024) and tag != 'a'")
     expected = [r for r in ROWS if (r["score"] or 0) >= 5 and r["width"] == 512 and r["tag"] != "a"]
     assert [sample.images[0].url for sample in samples] == [row["url"] for row in expected]
+    samples, _ = met("url_list", tmp_path / "a.csv", where="width != 256")  # an empty cell is no number
+    assert [sample.images[0].url for sample in samples] == [row["url"] for row in ROWS if row["width"] == 512]
 
 
 def test_the_number_of_a_row_is_that_in_the_file(tmp_path: Path, met) -> None:
