@@ -13,27 +13,21 @@ pixel crosses a shuffle. An exception in one shard is recorded and the others go
 counted: a result that is missing is an error, whatever the engine said.
 """
 
-from pipelines.engine.driver import OnProgress, Progress, collect, run_folder_in, run_pipeline, run_step
+from pipelines.engine.driver import OnProgress, Progress, run_folder_in, run_step
 from pipelines.engine.failures import DiskFull, Failure, StepFailed, WorkerLost, is_retryable
-from pipelines.engine.runners import LIGHT_ROWS, create, local_processes
-from pipelines.engine.shard_run import Item, ShardStep, run_one
+from pipelines.engine.runners import LIGHT_ROWS
+from pipelines.engine.shard_run import ShardStep
 
 __all__ = [
     "LIGHT_ROWS",
     "DiskFull",
     "Failure",
-    "Item",
     "OnProgress",
     "Progress",
     "ShardStep",
     "StepFailed",
     "WorkerLost",
-    "collect",
-    "create",
     "is_retryable",
-    "local_processes",
     "run_folder_in",
-    "run_one",
-    "run_pipeline",
     "run_step",
 ]

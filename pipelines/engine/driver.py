@@ -108,7 +108,6 @@ def run_pipeline(
             workers.kill(RuntimeError(str(error)))
             thread.join(UNWIND_S)
             raise
-    while_running()
     if raised:
         if os.strerror(errno.ENOSPC) in str(raised[0]):
             raise DiskFull("no space left on the disk of the corpus; free some and build again") from None
@@ -164,7 +163,9 @@ def run_step(
             journals.read()
             shard = journals.in_flight(lost.pid)
             raise lost.at(name, None if shard is None else elements[shard].name) from None
-        return collect(name, elements, run_folder)
+        journals.read()
+        watch.poll()
+        return collect(name, elements, journals)
 
 
 @contextlib.contextmanager
@@ -183,10 +184,8 @@ def run_folder_in(scratch: Place, name: str) -> Iterator[Store]:
                 run.delete(entry.key)
 
 
-def collect(name: str, elements: Sequence[Item[Any]], run_folder: Place) -> list[Any]:
-    """Read the results of `elements` in order. Raises as `run_step` does."""
-    journals = Journals(run_folder)
-    journals.read()
+def collect(name: str, elements: Sequence[Item[Any]], journals: Journals) -> list[Any]:
+    """The results of `elements` in order. Raises as `run_step` does."""
     values: list[Any] = []
     failures: list[Failure] = []
     for item in elements:

@@ -12,18 +12,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine import (
-    LIGHT_ROWS,
-    Failure,
-    Item,
-    Progress,
-    StepFailed,
-    collect,
-    is_retryable,
-    local_processes,
-    run_step,
-)
-from pipelines.engine.journal import append
+from pipelines.engine import LIGHT_ROWS, Failure, Progress, StepFailed, is_retryable, run_step
+from pipelines.engine.driver import collect
+from pipelines.engine.journal import Journals, append
+from pipelines.engine.runners import local_processes
+from pipelines.engine.shard_run import Item
 from schemas.spec import Operations
 from tests.pipelines.steps_for_tests import FailsOnce, NoModel, Square
 
@@ -88,8 +81,10 @@ def test_one_shard_worth_another_try_is_enough() -> None:
 
 def test_a_result_that_the_engine_lost_is_an_error(tmp_path: Path) -> None:
     append(tmp_path, {"shard": 0, "rows": 1, "value": 1})
+    journals = Journals(tmp_path)
+    journals.read()
     with pytest.raises(RuntimeError, match=r"no result for s/1; 2 shards went in"):
-        collect("square", [Item(0, "s/0", 0), Item(1, "s/1", 1)], tmp_path)
+        collect("square", [Item(0, "s/0", 0), Item(1, "s/1", 1)], journals)
 
 
 @pytest.mark.parametrize("engine", ["DirectRunner", "direct", "DaskRunner", ""])
