@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import constants
 from PIL import Image
 
 from janus.evaluate import __main__ as command
 from janus.evaluate import draw, store
 from janus.evaluate.results import read_results
+from janus.model.checkpoints.model_folder import load_janus, save_janus
 from tests.evaluate.worlds import write_data, write_lines, write_model
 from tests.train.ranks import CONTEXT, run_ranks
 
@@ -48,13 +50,20 @@ def words(world: Path, out: str, *rest: str, batch_size: int = 4) -> list[str]:
 
 
 def run(world: Path, out: str, *rest: str, **options: Any) -> Path:
-    before = sys.argv
-    sys.argv = ["janus.evaluate", *words(world, out, *rest, **options)]
+    main(words(world, out, *rest, **options))
+    return world / out
+
+
+def main(arguments: list[str]) -> None:
+    """The command; on one thread, for models this small only wait for a second one."""
+    threads, before = torch.get_num_threads(), sys.argv
+    torch.set_num_threads(1)
+    sys.argv = ["janus.evaluate", *arguments]
     try:
         command.main()
     finally:
+        torch.set_num_threads(threads)
         sys.argv = before
-    return world / out
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -107,11 +116,7 @@ def test_a_result_says_what_it_depends_on(whole: Path) -> None:
 
 def test_pictures_drawn_elsewhere_are_judged_without_a_model(whole: Path, world: Path) -> None:
     arguments = words(world, "judged", "geneval", *GENEVAL, "--geneval.pictures", str(whole / "pictures" / "geneval"))
-    before, sys.argv = sys.argv, ["janus.evaluate", *arguments[2:]]
-    try:
-        command.main()
-    finally:
-        sys.argv = before
+    main(arguments[2:])
     judged, drawn = (read_results(out)["benchmarks"]["geneval"] for out in (world / "judged", whole))
     assert judged["scores"] == drawn["scores"]
     assert judged["model"] is None
@@ -167,7 +172,6 @@ def test_a_batch_that_lacks_an_answer_is_asked_whole(world: Path, whole: Path) -
 
 def ranked(world: str, out: str) -> None:
     """One process of an evaluation of several."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     run(Path(world), out, "pope", "counting", "geneval", *GENEVAL)
 
 
@@ -202,6 +206,7 @@ def test_unreadable_answers_are_warned_of(world: Path, whole: Path) -> None:
 def test_a_model_brings_its_own_prompt_templates_and_the_command_line_comes_first(world: Path) -> None:
     write_model(world / "worded" / "model", prompts={"short": "Q: {question}"}, max_new_tokens=2)
     (world / "worded" / "data").symlink_to(world / "data")
+    save_janus(world / "worded" / "model", *load_janus(world / "worded" / "model"))  # as training does
     record = read_results(run(world / "worded", "out", "counting"))["benchmarks"]["counting"]
     assert (record["prompts"], record["prompts_from"]) == ({"short": "Q: {question}"}, {"short": "model"})
     assert record["max_new_tokens"] == 2
