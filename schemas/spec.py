@@ -208,7 +208,7 @@ class Operations(_Model):
     """Attempts after the first for transient failures, with back-off and Retry-After honoured."""
     host_failures: int = pydantic.Field(default=4, ge=0)
     """Time-outs and failed connections in a row after which the rest of a host's rows get host_down; 0 is never."""
-    shard_seconds: float = pydantic.Field(default=3600.0, gt=0)
+    shard_seconds: float = pydantic.Field(default=3600.0, ge=1)
     """Time for downloading one shard. After it no request is started; rows without an answer get timeout."""
     resolve: dict[str, str] = {}
     """Host overrides, "host:port" to "address:port" (two words), the one way to reach a private address."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -32,6 +33,8 @@ def mining(value: str) -> bytes:
 
 
 NO = mining("DMI-PROHIBITED-AIMLTRAINING")
+LONG = packet(inner=hashlib.shake_256(b"x").hexdigest(20_000) + "<plus:DataMining>DMI-PROHIBITED</plus:DataMining>")
+"""A packet that says so at its end."""
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -208,6 +211,7 @@ RESERVED: dict[str, Callable[[], bytes]] = {
         )
     ),
     "xmp-oversized": lambda: png_xmp(NO + b" " * (5 << 20), packed=True),
+    "xmp-packed-cut": lambda: png(chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(LONG)[:-40])),
     "xmp-damaged": lambda: png_xmp(NO, packed=True).replace(b"\x78\x9c", b"\x78\x00", 1),
     "c2pa-jpeg": lambda: jpeg_c2pa(store(DENIED)),
     "c2pa-jpeg-long": lambda: jpeg_c2pa(store(DENIED, padding=150_000)),
@@ -220,6 +224,8 @@ RESERVED: dict[str, Callable[[], bytes]] = {
     "c2pa-constrained": lambda: jpeg_c2pa(store(uses(ai_training="constrained"))),
     "c2pa-unreadable": lambda: jpeg_c2pa(store(b"\xa0")),
     "c2pa-cut": lambda: png(chunk(b"caBX", store(DENIED)[:-150])),
+    "c2pa-removed": lambda: jpeg_c2pa(superbox("c2pa", box(b"cbor", b"self#jumbf=c2pa.training-mining"))),
+    "c2pa-other-box": lambda: png(chunk(b"caBX", box(b"free", b"nothing"))),
     "c2pa-nonsense": lambda: png(chunk(b"caBX", b"nonsense")),
     "c2pa-compressed": lambda: png(chunk(b"caBX", superbox("c2pa", box(b"brob", b"?"), type=b"c2pa"))),
 }
@@ -228,6 +234,7 @@ RESERVED: dict[str, Callable[[], bytes]] = {
 FREE: dict[str, Callable[[], bytes]] = {
     "xmp-empty": lambda: jpeg_xmp(packet()),
     "xmp-allowed": lambda: jpeg_xmp(mining("DMI-ALLOWED")),
+    "xmp-jpeg-extended": lambda: jpeg_extended(mining("DMI-ALLOWED")),
     "xmp-unspecified": lambda: png_xmp(mining("DMI-UNSPECIFIED")),
     "xmp-tdm-0": lambda: jpeg_xmp(packet('tdm:reservation="0"')),
     "xmp-language": lambda: jpeg_xmp(

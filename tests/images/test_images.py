@@ -21,7 +21,7 @@ from janus.image_headers import exif_orientation, split_jpeg
 from janus.images import MAX_FRAMES, ImageFacts, ImageProblem, inspect, load_rgb
 from schemas.reasons import Outcome
 from tests.pictures import HEIGHT, PICTURES, WIDTH, animated, bomb, deep, encoded, quadrants, turned
-from tests.rights import AWKWARD
+from tests.rights import AWKWARD, chunk
 
 CAP = 1_000_000
 
@@ -92,6 +92,12 @@ def test_a_png_cut_inside_its_pixels_is_damaged() -> None:
     data = encoded(quadrants(200, 200).rotate(3), "PNG")
     for cut in (len(data) // 3, len(data) - 40, len(data) - 25):
         assert outcome(data[:cut]) == Outcome.BAD_IMAGE
+
+
+def test_transparency_after_the_pixels_of_a_png_is_none() -> None:
+    data = encoded(quadrants().convert("P"), "PNG")
+    late = data[:-12] + chunk(b"tRNS", bytes(256)) + data[-12:]
+    np.testing.assert_array_equal(pixels(late), pixels(data))
 
 
 def test_frames_of_an_animated_png_are_counted() -> None:

@@ -198,6 +198,23 @@ def test_img2dataset_makes_the_same_corpus(
     assert theirs != ours, "it does not know where and with which status an image came (docs/download.md)"
 
 
+def test_a_site_is_asked_once_by_all_shards_of_a_build(model: Path, tmp_path: Path) -> None:
+    urls = [f"http://site.test/photo.jpg?{n}" for n in range(8)]
+    (tmp_path / "urls.jsonl").write_text("\n".join(json.dumps({"url": url, "caption": f"At {url}"}) for url in urls))
+    source = {"name": "web", "format": "url_list", "path": str(tmp_path / "urls.jsonl"), "task": "generation"}
+    server = Hostile()
+    try:
+        snapshot = build(spec(model, [source], shard_rows=2), tmp_path / "c", Operations(resolve=server.resolve))
+    finally:
+        server.stop()
+    assert snapshot.funnel["web"]["rows"] == server.hits["site.test", "/photo.jpg"] == 8
+    assert [server.hits["site.test", f"/{name}"] for name in ("robots.txt", "ai.txt", ".well-known/tdmrep.json")] == [
+        1,
+        1,
+        1,
+    ]
+
+
 def test_pictures_that_reserve_themselves_are_not_taken_from_disk_either(model: Path, tmp_path: Path) -> None:
     photos = image_folder(tmp_path / "photos", list(range(4)))
     (photos / "1.jpg").write_bytes(RESERVED["xmp-jpeg"]())
