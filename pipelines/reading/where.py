@@ -99,10 +99,9 @@ class Node:
             return values[0] is None
         if self.operator == "in":
             return None if values[0] is None else any(_alike(values[0], value) == value for value in values[1:])
-        left, right = values[0], values[1]
+        left, right = _alike(values[0], values[1]), _alike(values[1], values[0])
         if left is None or right is None:
             return None
-        left, right = _alike(left, right), _alike(right, left)
         try:
             return bool(_COMPARE[self.operator](left, right))
         except TypeError:

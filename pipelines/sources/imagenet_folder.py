@@ -4,7 +4,7 @@
     <path>/<classes>            "n01440764<TAB>tench" or, as in LOC_synset_mapping.txt, "n01440764 tench, Tinca tinca"
 
 The caption is the class name alone (paper section 3.2, stage I): the first synonym, underscores as spaces. The WordNet
-id is what tells classes apart: "crane" and "maillot" each name two.
+id is what tells classes apart: "crane" and "maillot" each name two. `where` can ask for it: "wnid in ('n01440764')".
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from pipelines.reading.limits import MAX_ROW
 from pipelines.reading.options import Options, options_of
 from pipelines.reading.records import Record
 from pipelines.reading.refs import IMAGE_SUFFIXES, OTHER_IMAGES, local_image
-from pipelines.reading.rows import Item, samples
+from pipelines.reading.rows import Item, condition_of, samples
+from pipelines.reading.tables import those_that_hold
+from pipelines.reading.where import Node
 from schemas.reasons import Skip
 from schemas.sample import Message, Sample
 from schemas.spec import Source
@@ -54,15 +56,16 @@ def read(source: Source) -> Iterator[Item]:
         caption = (Message(role="caption", text=names[wnid]),)
         return Sample(task=source.task, key=row.key, messages=caption, images=(image,))
 
-    yield from samples(source, _found(gate, images), sample)
+    yield from samples(source, _found(gate, images, condition_of(source)), sample)
 
 
-def _found(gate: Gate, images: Path) -> Iterator[Record | Skipped]:
+def _found(gate: Gate, images: Path, condition: Node | None) -> Iterator[Record | Skipped]:
     for folder in sorted(path for path in images.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))):
         gate.resolve(folder)
         for file in walk(gate, folder):
             if file.suffix.lower() in IMAGE_SUFFIXES:
-                yield Record(str(file), gate.relative(file), {"wnid": folder.name})
+                row = Record(str(file), gate.relative(file), {"wnid": folder.name})
+                yield from those_that_hold([row], condition)
             elif file.suffix.lower() in OTHER_IMAGES:
                 yield Skipped(Skip.UNSUPPORTED_FORMAT, 1, str(file))
 

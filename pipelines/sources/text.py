@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 import pydantic
 
-from pipelines.reading.account import Skipped
 from pipelines.reading.limits import MAX_ROW
 from pipelines.reading.options import FileOptions, options_of
 from pipelines.reading.records import Record
 from pipelines.reading.rows import Item, Table, samples
-from pipelines.reading.tables import SUFFIXES
+from pipelines.reading.tables import SUFFIXES, those_that_hold
 from schemas.sample import Message, Sample
 from schemas.spec import Source
 
@@ -56,8 +55,8 @@ def read(source: Source) -> Iterator[Item]:
 
     for file in table.files():
         if file.suffix.lower() == ".txt":
-            document: list[Record | Skipped] = [Record(str(file), table.gate.relative(file), {})]
-            yield from samples(source, document, whole)
+            document = Record(str(file), table.gate.relative(file), {"__key__": file.stem})
+            yield from samples(source, those_that_hold([document], table.condition), whole)
         else:
             yield from samples(source, table.rows_of(file), pieces)
 

@@ -303,3 +303,67 @@ def test_images_in_parquet(tmp_path: Path, read, met, struct: bool) -> None:
     [sample], account = met("parquet_images", tmp_path)
     assert sample.outcome == "bad_row"
     assert "row 0: image: expected an image, its address or its path, found 3" in account.examples["bad_row"][0]
+
+
+# --- the Hub's cache: links from a snapshot to blobs
+
+
+def cached(root: Path, files: dict[str, bytes]) -> Path:
+    """A snapshot as huggingface_hub lays it down; its folder."""
+    repo = root / "hub" / "datasets--owner--name"
+    snapshot = repo / "snapshots" / ("a" * 40)
+    (repo / "blobs").mkdir(parents=True)
+    for name, data in files.items():
+        blob = hashlib.sha256(data).hexdigest()
+        (repo / "blobs" / blob).write_bytes(data)
+        place = snapshot / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(Path(*[".."] * (2 + name.count("/")), "blobs", blob))
+    return snapshot
+
+
+def test_a_hub_snapshot_is_read_through_its_links(tmp_path: Path, read) -> None:
+    pq.write_table(pa.table({"image": [{"bytes": PHOTO, "path": None}], "text": ["one"]}), tmp_path / "a.parquet")
+    make_tar(tmp_path / "a.tar", [("1.jpg", PHOTO), ("1.txt", b"two")])
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "three"}]
+    snapshot = cached(
+        tmp_path,
+        {
+            "data/train-0.parquet": (tmp_path / "a.parquet").read_bytes(),
+            "a.tar": (tmp_path / "a.tar").read_bytes(),
+            "a.json": json.dumps([{"image": "images/1.jpg", "conversations": turns}]).encode(),
+            "images/1.jpg": PHOTO,
+        },
+    )
+    for format, task, options in (
+        ("parquet_images", "generation", {}),
+        ("webdataset", "generation", {}),
+        ("llava", "understanding", {"files": ["a.json"]}),
+    ):
+        [sample] = read(format, snapshot, task, **options)
+        assert sample.messages[-1].text in ("one", "two", "three")
+        assert read_image(sample.images[0], snapshot) == PHOTO
+    [sample] = read("parquet_images", snapshot / "data" / "train-0.parquet")  # one file, named by the spec
+    assert read_image(sample.images[0], snapshot / "data") == PHOTO
+
+
+def test_path_only_cells_and_an_image_folder(tmp_path: Path, write, read) -> None:
+    write("pictures/x.jpg", PHOTO)
+    cells = [{"bytes": None, "path": "x.jpg"}, {"bytes": None, "path": "gone.jpg"}, {"bytes": PHOTO, "path": "x.jpg"}]
+    pq.write_table(pa.table({"image": cells, "text": ["a", "b", "c"]}), tmp_path / "a.parquet")
+    samples = read("parquet_images", tmp_path, images="pictures")
+    assert [(s.images[0].path, bool(s.images[0].sha256)) for s in samples] == [
+        ("pictures/x.jpg", True),
+        ("pictures/gone.jpg", False),
+        ("a.parquet", True),
+    ]
+    assert read_image(samples[0].images[0], tmp_path) == read_image(samples[2].images[0], tmp_path) == PHOTO
+
+
+def test_where_asks_for_classes(tmp_path: Path, write, met) -> None:
+    for wnid in ("n01", "n02", "n03"):
+        write(f"{wnid}/a.JPEG", PHOTO)
+    write("classes.tsv", "n01\tx\nn02\ty\nn03\tz\n")
+    samples, account = met("imagenet_folder", tmp_path, where="wnid in ('n01', 'n03')")
+    assert [s.messages[0].text for s in samples] == ["x", "z"]
+    assert account.skipped == {"where": 1}
