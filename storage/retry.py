@@ -38,7 +38,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def explain(url: str, error: BaseException) -> str | None:
-    """One line for what somebody must mend, or None if trying again may help."""
+    """One line for an error that retrying cannot fix, or None if trying again may help."""
     text = str(error)
     found = _CODE.search(text)
     code = found.group(1) if found else ""
@@ -73,7 +73,7 @@ def retrying(url: str, what: str, attempt: Callable[[], T], give_up_s: float | N
         give_up_s: None waits for ever, and says so.
 
     Raises:
-        StorageError: somebody must mend something.
+        StorageError: an error that retrying cannot fix.
         StorageUnreachable: no good answer for `give_up_s` seconds.
     """
     from obstore.exceptions import AlreadyExistsError, BaseError, NotModifiedError, PreconditionError

@@ -32,7 +32,7 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 class StorageError(ValueError):
-    """What somebody must mend before the store can be used: credentials, a missing bucket. One line."""
+    """What keeps the store from being used until it is fixed: credentials, a missing bucket. One line."""
 
 
 class StorageUnreachable(ConnectionError):
@@ -91,7 +91,7 @@ class Store(Protocol):
         """As `writing`, for a value that `fetch` will ask for by its SHA-256.
 
         Of several writers of one key none replaces another's value: an object store keeps values of different content
-        side by side (see `content_key`). In a folder the last one stays; whoever writes there holds it alone.
+        side by side (see `content_key`). In a folder the last one stays; its one writer holds the lock.
         """
 
     def content_size(self, key: str, sha256: str) -> int | None:

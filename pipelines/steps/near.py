@@ -125,7 +125,7 @@ def kept(count: int, before: npt.NDArray[np.int64], after: npt.NDArray[np.int64]
     for _ in range(ROUNDS):
         if not len(one):
             break
-        # Whoever waits for nobody is kept; whoever is close to a kept one is not, and nobody waits for it any more.
+        # A row that waits for none is kept; one close to a kept row is dropped, and none waits for it any more.
         waits = np.zeros(count, np.bool_)
         waits[other] = True
         state[(state == open_) & ~waits] = keep
