@@ -211,7 +211,7 @@ RESERVED: dict[str, Callable[[], bytes]] = {
         )
     ),
     "xmp-oversized": lambda: png_xmp(NO + b" " * (5 << 20), packed=True),
-    "xmp-packed-cut": lambda: png(chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(LONG)[:-40])),
+    "xmp-packed-cut": lambda: png(chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(LONG)[:5000])),
     "xmp-damaged": lambda: png_xmp(NO, packed=True).replace(b"\x78\x9c", b"\x78\x00", 1),
     "c2pa-jpeg": lambda: jpeg_c2pa(store(DENIED)),
     "c2pa-jpeg-long": lambda: jpeg_c2pa(store(DENIED, padding=150_000)),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,31 +151,34 @@ def evaluate(
     """
     records = {}
     for one in chosen:
-        if isinstance(one.benchmark, Questions):
-            rows = _asked(subject, one, one.benchmark, out, settings, world, on_progress)
-        else:
-            assert isinstance(one.benchmark, Drawing)
-            rows = _drawn(subject, one, one.benchmark, out, settings, world, on_progress)
-        if world.is_main:
-            store.write_lines(out / one.name / "rows.jsonl", rows)
-            records[one.name] = _record(subject, one, rows, settings)
-            one.benchmark.submission(rows, out / one.name)
+        show = partial(on_progress, one.name)
+        with world.agreed():  # no process goes on before all are done
+            if isinstance(one.benchmark, Questions):
+                _ask(subject, one, out, settings, world, show)
+            elif isinstance(one.benchmark, Drawing) and one.benchmark.pictures is None:
+                _draw(subject, one, one.benchmark, out, settings, world, show)
+        with world.agreed():
+            if world.is_main:
+                rows = judge(one, out, settings)
+                store.write_lines(out / one.name / "rows.jsonl", rows)
+                records[one.name] = _record(subject, one, rows, settings)
+                one.benchmark.submission(rows, out / one.name)
     return records
 
 
-def _asked(
+def _ask(
     subject: Subject | None,
     one: Chosen,
-    benchmark: Questions,
     out: Path,
     settings: Settings,
     world: World,
-    on_progress: Progress,
-) -> list[dict[str, Any]]:
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Ask this process's share of the questions."""
     assert subject is not None, "questions need a model"
     questions: Sequence[Question] = one.items  # type: ignore[assignment]
     asked = [
-        [question.id, [name.name for name in question.pictures]]
+        [question.id, [picture.name for picture in question.pictures]]
         + [message.text for message in ask.conversation(question, settings.prompts)]
         for question in questions
     ]
@@ -185,80 +189,83 @@ def _asked(
         "max_new_tokens": settings.prompts.max_new_tokens,
         "batch_size": settings.batch_size,
     }
-    with world.agreed():
-        answers = store.AnswerStore(out / one.name, identity, world.rank)
-        ask.ask(
-            subject.model,
-            subject.processor,
-            questions,
-            settings.prompts,
-            answers,
-            batch_size=settings.batch_size,
-            world=world,
-            on_progress=lambda done, total: on_progress(one.name, done, total),
-        )
-    world.barrier()
-    if not world.is_main:
-        return []
-    said = answers.read()
-    return [
-        {
-            "id": question.id,
-            "unit": question.unit or question.id,
-            "category": question.category,
-            "pictures": [picture.name for picture in question.pictures],
-            "question": question.text,
-            "options": dict(question.options),
-            "answer": question.answer,
-            "said": said[question.id],
-            **benchmark.mark(question, said[question.id], settings.protocol),
-            **question.facts,
-        }
-        for question in questions
-    ]
+    answers = store.AnswerStore(out / one.name, identity, world.rank)
+    ask.ask(
+        subject.model,
+        subject.processor,
+        questions,
+        settings.prompts,
+        answers,
+        batch_size=settings.batch_size,
+        world=world,
+        on_progress=on_progress,
+    )
 
 
-def _drawn(
+def _draw(
     subject: Subject | None,
     one: Chosen,
     benchmark: Drawing,
     out: Path,
     settings: Settings,
     world: World,
-    on_progress: Progress,
-) -> list[dict[str, Any]]:
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Draw this process's share of the pictures."""
+    assert subject is not None, "drawing needs a model"
     prompts: Sequence[Prompt] = one.items  # type: ignore[assignment]
+    identity = {
+        "prompts": digest([prompt.text for prompt in prompts]),
+        "model": subject.fingerprint,
+        "dtype": subject.dtype,
+        "sampling": draw.sampling_facts(settings.sampling, benchmark.images_per_prompt),
+        "batch_size": settings.batch_size,
+    }
     folder = draw.folder_of(benchmark, out)
-    pictures = draw.drawn(folder, prompts, benchmark.images_per_prompt)
-    if benchmark.pictures is None:
-        assert subject is not None, "drawing needs a model"
-        identity = {
-            "prompts": digest([prompt.text for prompt in prompts]),
-            "model": subject.fingerprint,
-            "dtype": subject.dtype,
-            "sampling": draw.sampling_facts(settings.sampling, benchmark.images_per_prompt),
-            "batch_size": settings.batch_size,
-        }
-        with world.agreed():
-            folder.mkdir(parents=True, exist_ok=True)
-            store.claim(folder, identity)
-            draw.draw(
-                subject.model,
-                subject.processor,
-                benchmark.prompt_set,
-                pictures,
-                settings.sampling,
-                batch_size=settings.batch_size,
-                world=world,
-                on_progress=lambda done, total: on_progress(one.name, done, total),
-            )
-        world.barrier()
-    if not world.is_main:
-        return []
-    (out / one.name).mkdir(parents=True, exist_ok=True)
+    store.claim(folder, identity)
+    draw.draw(
+        subject.model,
+        subject.processor,
+        benchmark.prompt_set,
+        draw.drawn(folder, prompts, benchmark.images_per_prompt),
+        settings.sampling,
+        batch_size=settings.batch_size,
+        world=world,
+        on_progress=on_progress,
+    )
+
+
+def judge(one: Chosen, out: Path, settings: Settings) -> list[dict[str, Any]]:
+    """The rows of a benchmark, from the answers or pictures that are stored; needs no model."""
+    benchmark = one.benchmark
+    if isinstance(benchmark, Questions):
+        said = store.read_answers(out / one.name)
+        return [
+            _marked(benchmark, question, said[question.id], settings.protocol)
+            for question in one.items
+            if isinstance(question, Question)
+        ]
+    assert isinstance(benchmark, Drawing)
+    prompts: Sequence[Prompt] = one.items  # type: ignore[assignment]
+    pictures = draw.drawn(draw.folder_of(benchmark, out), prompts, benchmark.images_per_prompt)
     rows = [{"unit": row["id"].partition("/")[0], **row} for row in benchmark.rows(pictures, settings.device)]
     _sheet(pictures, rows, out / one.name / "pictures.png")
     return rows
+
+
+def _marked(benchmark: Questions, question: Question, said: str, protocol: Protocol) -> dict[str, Any]:
+    return {
+        "id": question.id,
+        "unit": question.unit or question.id,
+        "category": question.category,
+        "pictures": [picture.name for picture in question.pictures],
+        "question": question.text,
+        "options": dict(question.options),
+        "answer": question.answer,
+        "said": said,
+        **benchmark.mark(question, said, protocol),
+        **question.facts,
+    }
 
 
 def _sheet(pictures: Sequence[Drawn], rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -23,7 +23,6 @@ class AnswerStore:
 
         Raises ValueError if it belongs to another: answers of two models or prompt templates never mix.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         claim(folder, identity)
         self._folder, self._path = folder, folder / f"answers-{rank}.jsonl"
         self._cut_torn_line()
@@ -37,13 +36,7 @@ class AnswerStore:
 
     def read(self) -> dict[str, str]:
         """Answers of all processes."""
-        answers: dict[str, str] = {}
-        for path in sorted(self._folder.glob("answers-*.jsonl")):
-            # Not splitlines(): an answer may hold other line ends, U+2028 for one. The last piece is torn, or empty.
-            for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-                row = json.loads(line)
-                answers[row["id"]] = row["said"]
-        return answers
+        return read_answers(self._folder)
 
     def add(self, answers: Iterable[tuple[str, str]]) -> None:
         """Append a batch; it is on disk when this returns."""
@@ -54,11 +47,26 @@ class AnswerStore:
             os.fsync(file.fileno())
 
 
+def read_answers(folder: Path) -> dict[str, str]:
+    """Question id to answer, of all processes. Raises ValueError naming a file that is damaged."""
+    answers: dict[str, str] = {}
+    for path in sorted(folder.glob("answers-*.jsonl")):
+        # Not splitlines(): an answer may hold other line ends, U+2028 for one. The last piece is torn, or empty.
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+            try:
+                row = json.loads(line)
+                answers[row["id"]] = row["said"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                raise ValueError(f"{path}: damaged; delete it to have its questions asked again") from None
+    return answers
+
+
 def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Make `folder` belong to `identity`.
+    """Make `folder` belong to `identity`; it is made if absent.
 
     Raises ValueError naming what differs if it belongs to another run.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
     wanted = json.loads(json.dumps(identity))
     if path.is_file():
