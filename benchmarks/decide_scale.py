@@ -101,7 +101,7 @@ def decide(folder: Path, workers: int) -> None:
     from pipelines.steps.decide import decide as step
     from schemas.manifest import Fingerprints
     from schemas.spec import CorpusSpec, Operations
-    from storage.store import as_store
+    from storage.places import as_store
 
     prints = Fingerprints(tokenizer="", image_processor="", vq="", image_size=1, understanding_tokens=1,
                           generation_tokens=1, codebook_size=1, pixels="jpeg")  # fmt: skip

@@ -23,7 +23,7 @@ from janus.report.contact_sheet import contact_sheet
 from pipelines.funnel import caption_scores, funnels
 from pipelines.ledger import open_input
 from schemas.manifest import Snapshot, SnapshotShard
-from storage.store import Place
+from storage.places import Place
 
 SHEET = (8, 3)
 """Pictures on the sample sheet: columns, rows."""

@@ -28,7 +28,7 @@ from pipelines.steps.context import Build, Shard
 from pipelines.steps.publish import Superseded
 from schemas.manifest import Snapshot
 from schemas.spec import CorpusSpec, Operations, load_spec
-from storage.store import is_url, join
+from storage.places import is_url, join
 
 RETRIES = 3
 BACKOFF_S = 5

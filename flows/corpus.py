@@ -19,7 +19,7 @@ from janus import cli
 from pipelines.funnel import funnels
 from schemas.manifest import Snapshot, load_snapshot
 from schemas.spec import CorpusSpec, Operations, load_specs
-from storage.store import join
+from storage.places import join
 
 HOME = Path("runs/prefect")
 """Database, results and log of the private Prefect server."""

@@ -25,7 +25,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Crashed
 
 from storage.cache import default_cache
-from storage.store import is_url
+from storage.places import is_url
 
 RUNS = ".runs"
 """Folder of the locks, in the folder of corpora."""

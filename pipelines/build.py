@@ -26,7 +26,7 @@ from pipelines.steps.context import Build, Shard
 from schemas.manifest import LATEST, Snapshot, load_snapshot
 from schemas.printable import printable
 from schemas.spec import CorpusSpec, Operations
-from storage.store import Place, as_store
+from storage.places import Place, as_store
 
 Step = Callable[[Build, Sequence[Shard]], list[Shard]]
 

@@ -8,7 +8,7 @@ from pipelines.ledger import open_input
 from schemas.layers import signal_layer
 from schemas.manifest import Snapshot
 from schemas.reasons import ROWS_IN, Drop, Outcome
-from storage.store import Place
+from storage.places import Place
 
 
 @dataclass(frozen=True)

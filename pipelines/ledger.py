@@ -25,7 +25,8 @@ from schemas.files import TEMPORARY
 from schemas.layers import LAYERS, SIGNALS, layer_of
 from schemas.manifest import FORMAT, ShardManifest, TrainSummary, check_format
 from schemas.sample import Task
-from storage.store import Listed, Place, Store, as_store, plain_key
+from storage.places import Place, as_store
+from storage.store import Listed, Store, plain_key
 
 KEY_DIGITS = 12
 SCRATCH = ".scratch"

@@ -13,7 +13,8 @@ import pydantic
 
 from pipelines.reading.account import Account
 from schemas.digest import canonical_json, digest
-from storage.store import Place, Store, as_store
+from storage.places import Place, as_store
+from storage.store import Store
 
 FOLDER = "readings"
 

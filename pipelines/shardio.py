@@ -19,7 +19,8 @@ import pyarrow as pa
 from schemas.digest import file_sha256
 from schemas.layers import check_layer, layer_of
 from schemas.manifest import ShardManifest
-from storage.store import Place, StorageError, as_store, open_fetched
+from storage.places import Place, as_store, open_fetched
+from storage.store import StorageError
 
 BATCH_ROWS = {"raw": 64, "train": 64}
 """Rows per record batch of layers whose rows hold pixels: few, so that a shuffled read maps little."""

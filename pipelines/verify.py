@@ -30,7 +30,8 @@ from pipelines.steps.summary import sum_up, summarise
 from schemas.layers import LAYERS, SIGNALS, signal_layer
 from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, TrainSummary, latest_name, load_snapshot
 from schemas.reasons import Drop, Outcome
-from storage.store import Place, Store, as_store, open_fetched
+from storage.places import Place, as_store, open_fetched
+from storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import pydantic
 
 from schemas.digest import digest
 from schemas.sample import Task
-from storage.store import Place, as_store
+from storage.places import Place, as_store
 
 FORMAT = 2
 LATEST = "LATEST"

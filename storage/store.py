@@ -12,23 +12,17 @@ Keys are relative paths with "/" between their parts.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, Protocol
 
 from storage.hashing import HashingFile
 
-SCHEMES = ("s3", "gs", "az", "memory")
 CONTENT_DIGITS = 12
-EVICTIONS = 10
-"""Times that a value is fetched again because others made the cache drop it before it was opened."""
 _CONTENT = re.compile(r"(.*\.[0-9a-f]{12})\.[0-9a-f]{12}(\.[a-z]+)")
-T = TypeVar("T")
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 class StorageError(ValueError):
@@ -124,64 +118,6 @@ class Store(Protocol):
         """
 
 
-def is_url(place: str | os.PathLike[str]) -> bool:
-    """Whether `place` is a URL and not a path."""
-    return isinstance(place, str) and _URL.match(place) is not None
-
-
-def open_store(place: str | os.PathLike[str]) -> Store:
-    """The store at a path, or at a URL: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.
-
-    Raises ValueError for another kind of URL, and for a URL where the extra `storage` is not installed.
-    """
-    if not is_url(place):
-        from storage.local import LocalStore
-
-        return LocalStore(Path(place))
-    from storage.objects import ObjectStore
-
-    url = str(place).rstrip("/")
-    scheme = url.partition("://")[0].lower()
-    if scheme not in SCHEMES:
-        raise ValueError(f"{url}: a corpus lies in a folder, or at an address that begins with s3://, gs:// or az://")
-    return ObjectStore(url)
-
-
-Place = Store | str | os.PathLike[str]
-"""Where a corpus lies: a store, a path, or a URL."""
-
-
-def as_store(place: Place) -> Store:
-    """The store at `place`."""
-    return open_store(place) if isinstance(place, str | os.PathLike) else place
-
-
-def below(place: Place, folder: str) -> Store:
-    """What lies below `folder` of a store, as a store."""
-    store = as_store(place)
-    if store.folder is not None:
-        return open_store(store.folder / check_key(folder))
-    return replace(store, url=f"{store.url}/{check_key(folder)}")  # type: ignore[type-var]
-
-
-def waiting(place: Place) -> Store:
-    """The store, which then waits for as long as it takes, and says so, where it would give up."""
-    store = as_store(place)
-    return store if store.folder is not None else replace(store, give_up_s=None)  # type: ignore[type-var]
-
-
-def open_fetched(store: Store, key: str, sha256: str, size: int, open_file: Callable[[Path], T]) -> T:
-    """`open_file(path)` of a fetched value (see `Store.fetch`), however often the cache evicts it in between."""
-    for _ in range(EVICTIONS):
-        path = store.fetch(key, sha256, size)
-        try:
-            return open_file(path)
-        except FileNotFoundError:
-            if store.folder is not None:
-                raise
-    raise StorageError(f"{store.url}/{key}: evicted from the local cache {EVICTIONS} times; make the cache larger")
-
-
 def content_key(key: str, sha256: str) -> str:
     """The key in an object store of the value of `key` with that SHA-256: "x.arrow" becomes "x.<12 digits>.arrow"."""
     path = PurePosixPath(key)
@@ -195,11 +131,6 @@ def plain_key(key: str) -> str:
     """
     found = _CONTENT.fullmatch(key)
     return f"{found[1]}{found[2]}" if found else key
-
-
-def join(place: str | os.PathLike[str], name: str) -> str:
-    """`name` below the path or URL `place`."""
-    return f"{str(place).rstrip('/')}/{name}" if is_url(place) else str(Path(place) / name)
 
 
 def check_key(key: str) -> str:

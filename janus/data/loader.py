@@ -19,7 +19,7 @@ from janus.data.verified import Verified
 from janus.packed import PackedBatch
 from schemas.digest import digest
 from schemas.manifest import Snapshot
-from storage.store import Place, waiting
+from storage.places import Place, waiting
 
 FETCHES = 8
 """Shards fetched at a time, where the corpus lies in an object store."""

@@ -33,7 +33,7 @@ from janus.presets import NAMES as PRESETS
 from janus.presets import read_preset
 from schemas.manifest import Snapshot, SnapshotShard, load_snapshot
 from schemas.sample import TASKS, Task
-from storage.store import Place
+from storage.places import Place
 
 ROUNDS = 20
 """Attempts at shares that keep the caps. Shares change the mean length, hence how many documents a run takes."""

@@ -25,7 +25,8 @@ from janus.data.verified import Verified
 from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
 from schemas.sample import UID_BYTES
-from storage.store import Place, as_store, content_key, open_fetched
+from storage.places import Place, as_store, open_fetched
+from storage.store import content_key
 
 PLANNED = ("uid", "length", "short_length")
 """Columns that planning needs."""

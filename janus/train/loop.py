@@ -42,7 +42,7 @@ from janus.train.watch import Samples, held_out_loss
 from janus.train.weights import plain_copy, write_adapted, write_model
 from janus.train.world import World, describe_devices, join_world
 from schemas.manifest import Fingerprints, Snapshot, load_snapshot
-from storage.store import Place
+from storage.places import Place
 
 
 def train(recipe: Recipe, inputs: Inputs, console: Console, *, device: str = "auto") -> bool:

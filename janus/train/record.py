@@ -28,7 +28,7 @@ from janus.train.world import World, device_name
 from schemas.digest import digest, file_sha256
 from schemas.files import write_file
 from schemas.manifest import load_snapshot
-from storage.store import as_store
+from storage.places import as_store
 
 FILE = "recipe.json"
 

@@ -21,7 +21,8 @@ from pipelines.engine.runners import create, local_processes, runner
 from pipelines.engine.shard_run import Item, ShardStep, Work
 from pipelines.lifeline import exit_with
 from schemas.spec import Operations
-from storage.store import Place, Store, below
+from storage.places import Place, below
+from storage.store import Store
 
 POLL_S = 0.25
 """Seconds between two looks at what the workers have reported."""

@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from schemas.digest import canonical_json
-from storage.store import Place, Store, as_store
+from storage.places import Place, as_store
+from storage.store import Store
 
 ASK_S = 2.0
 """Seconds between two looks into an object store."""

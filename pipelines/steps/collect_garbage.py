@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 
 from pipelines.ledger import GRACE_S, manifest_path, shard_files
 from schemas.manifest import Snapshot, load_snapshot
-from storage.store import Place, as_store, plain_key
+from storage.places import Place, as_store
+from storage.store import plain_key
 
 
 def snapshot_names(corpus: Place) -> list[str]:

@@ -16,7 +16,8 @@ from pipelines.steps.health import Unhealthy, check_health
 from schemas.manifest import Fingerprints, ShardManifest, Snapshot, TrainSummary
 from schemas.sample import Task
 from schemas.spec import CorpusSpec, Operations, Source
-from storage.store import Place, Store, as_store, below
+from storage.places import Place, as_store, below
+from storage.store import Store
 
 E = TypeVar("E")
 

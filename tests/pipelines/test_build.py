@@ -19,7 +19,7 @@ from pipelines.steps.collect_garbage import collect_garbage
 from pipelines.verify import verify
 from schemas.digest import canonical_json
 from schemas.layers import LAYERS, ROWS
-from schemas.manifest import Snapshot, load_snapshot
+from schemas.manifest import ShardManifest, Snapshot, load_snapshot
 from schemas.reasons import Drop, Outcome
 from schemas.sample import TASKS
 from schemas.spec import CorpusSpec, Operations
@@ -252,7 +252,8 @@ def test_a_train_shard_without_a_summary_is_not_published(
 ) -> None:
     copy = Path(shutil.copytree(corpus, tmp_path / "c"))
     file = sorted((copy / "train/photos").glob("*.json"))[0]
-    file.write_bytes(canonical_json(json.loads(file.read_text()) | {"summary": None}))
+    without = ShardManifest.model_validate(json.loads(file.read_text()) | {"summary": None})
+    file.write_bytes(canonical_json(without.sealed()))
     with pytest.raises(ValueError, match=rf"train/photos/{file.name}: holds no summary; delete it and build again"):
         build(spec(model, sources), copy, Operations())
     file.unlink()

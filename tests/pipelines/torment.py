@@ -20,7 +20,7 @@ from pathlib import Path
 from pipelines.build import STEPS, build
 from pipelines.engine.quiet import quiet_beam
 from schemas.spec import CorpusSpec, Operations
-from storage.store import join
+from storage.places import join
 
 
 def preload() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.store import Store, open_store
+from storage.places import open_store
+from storage.store import Store
 from tests.storage import servers
 
 _number = itertools.count()

@@ -17,7 +17,8 @@ from pipelines.verify import verify
 from schemas.manifest import load_snapshot
 from schemas.spec import CorpusSpec, Operations
 from storage import retry
-from storage.store import as_store, open_store, plain_key
+from storage.places import as_store, open_store
+from storage.store import plain_key
 from tests.pipelines.test_build import grow, world
 from tests.pipelines.world import contents, folder_source, image_folder, make_model, spec
 from tests.storage.servers import faulty

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from storage.local import LocalStore
-from storage.store import StorageError, Store, check_key, is_url, join, open_store
+from storage.places import is_url, join, open_store
+from storage.store import StorageError, Store, check_key
 
 
 def test_what_is_written_is_read(store: Store) -> None:

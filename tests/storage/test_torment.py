@@ -19,7 +19,8 @@ from pipelines.build import build
 from pipelines.verify import verify
 from schemas.manifest import latest_name, load_snapshot
 from schemas.spec import Operations
-from storage.store import open_store, plain_key
+from storage.places import open_store
+from storage.store import plain_key
 from tests.pipelines.test_build import grow, world
 from tests.pipelines.world import contents, folder_source, image_folder, make_model, spec
 from tests.storage.servers import faulty

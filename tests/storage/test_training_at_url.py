@@ -16,7 +16,7 @@ from janus.train.loggers.json_lines import read_metrics
 from janus.train.loop import train
 from janus.train.record import Inputs
 from storage import retry
-from storage.store import open_store
+from storage.places import open_store
 from tests.storage.servers import faulty
 from tests.train.little import little_recipe, write_corpus, write_model
 
