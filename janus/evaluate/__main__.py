@@ -16,6 +16,7 @@ import tyro
 from janus import cli
 from janus.evaluate import progress, run
 from janus.evaluate.benchmark import BENCHMARKS, Benchmark
+from janus.evaluate.chosen import Chosen, Settings, Subject, choose, needs_model
 from janus.evaluate.draw import Sampling
 from janus.evaluate.extract import Protocol
 from janus.evaluate.prompts import prompt_templates
@@ -67,9 +68,9 @@ def main() -> None:
     arguments, benchmarks = read_command(sys.argv[1:])
     templates = cli.pairs(arguments.prompt, "--prompt", "NAME=TEMPLATE")
     prompt_templates({}, templates, arguments.max_new_tokens)
-    chosen = run.choose(benchmarks, arguments.data, arguments.limit)
+    chosen = choose(benchmarks, arguments.data, arguments.limit)
     models = {"model": arguments.model, "baseline": arguments.baseline}
-    if run.needs_model(chosen) and not arguments.model:
+    if needs_model(chosen) and not arguments.model:
         raise cli.UserError(f"--model is missing: a Janus folder or hub id (see {PROG} --help)")
 
     from janus.train.world import join_world
@@ -133,7 +134,7 @@ def _measure(
     name: str,
     model: str,
     out: Path,
-    chosen: Sequence[run.Chosen],
+    chosen: Sequence[Chosen],
     templates: Mapping[str, str],
     world: World,
 ) -> None:
@@ -145,7 +146,7 @@ def _measure(
         if model:
             subject, own = _load(model, arguments, world)
             prompts = prompt_templates(own, templates, arguments.max_new_tokens)
-    settings = run.Settings(prompts, arguments.protocol, arguments.sampling, arguments.batch_size, str(world.device))
+    settings = Settings(prompts, arguments.protocol, arguments.sampling, arguments.batch_size, str(world.device))
     with progress.shown(cli.console(), name if world.size == 1 else f"{name}, process 1 of {world.size}") as show:
         records = run.evaluate(subject, chosen, out, settings, world, show if world.is_main else lambda *_: None)
     if world.is_main:
@@ -156,7 +157,7 @@ def _measure(
                 cli.console().print(f"[yellow]{name}, {one}:[/] {cli.escape(note)}")
 
 
-def _load(model: str, arguments: Arguments, world: World) -> tuple[run.Subject, dict[str, Any]]:
+def _load(model: str, arguments: Arguments, world: World) -> tuple[Subject, dict[str, Any]]:
     """The model on this process's device, and what its configuration says about how to ask it."""
     import torch
 
@@ -171,10 +172,10 @@ def _load(model: str, arguments: Arguments, world: World) -> tuple[run.Subject, 
         dtype = getattr(torch, arguments.dtype)
     loaded, processor = load_janus(folder, dtype=dtype, device=world.device)
     fingerprint = digest([model_digest(folder), processor.tokenizer_identity(), processor.image_identity()])
-    return run.Subject(loaded, processor, fingerprint), getattr(loaded.config, "evaluation", {})
+    return Subject(loaded, processor, fingerprint), getattr(loaded.config, "evaluation", {})
 
 
-def _finish(arguments: Arguments, chosen: Sequence[run.Chosen]) -> dict[str, Any]:
+def _finish(arguments: Arguments, chosen: Sequence[Chosen]) -> dict[str, Any]:
     """Compare where asked to, write results and report; the scores for stdout."""
     from janus.evaluate.report import write_report
 

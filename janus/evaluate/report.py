@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from janus.evaluate import draw, paper, store
 from janus.evaluate.benchmark import Drawing, Picture, Question
-from janus.evaluate.run import Chosen
+from janus.evaluate.chosen import Chosen
 from janus.report.html import Raw, image, join, page, section, table, tag
 from schemas.files import write_file
 

@@ -12,7 +12,7 @@ from janus.evaluate.metrics import Metric, difference
 from janus.evaluate.store import read_lines, write_json
 
 if TYPE_CHECKING:
-    from janus.evaluate.run import Chosen
+    from janus.evaluate.chosen import Chosen
 
 FILE = "results.json"
 CONDITIONS = ("split", "items", "protocol", "prompts", "sampling", "max_new_tokens", "dtype")

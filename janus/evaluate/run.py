@@ -9,128 +9,26 @@ OUT/pictures/<set>/           the drawn pictures (janus.evaluate.draw)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from janus.evaluate import ask, draw, store
-from janus.evaluate.benchmark import BENCHMARKS, Benchmark, Drawing, Drawn, Prompt, Question, Questions
-from janus.evaluate.draw import Sampling
+from janus.evaluate.benchmark import Drawing, Drawn, Prompt, Question, Questions
+from janus.evaluate.chosen import Chosen, Settings, Subject
 from janus.evaluate.extract import Protocol
-from janus.evaluate.metrics import Metrics, estimate
-from janus.evaluate.prompts import PromptTemplates
+from janus.evaluate.record import make_record
 from schemas.digest import digest
 from schemas.files import atomic_file
 
 if TYPE_CHECKING:
-    from janus.model.network import Janus
-    from janus.model.processor import Processor
     from janus.train.world import World
 
-UNREADABLE = 0.5
-"""Share of unreadable answers above which a result carries a warning."""
 SHEET_SIDE = 96
 """Longest side of a picture on the sheet of all, pixels."""
 Progress = Callable[[str, int, int], None]
 """Called with (benchmark, done, total)."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A benchmark with what it asks or draws."""
-
-    name: str
-    benchmark: Benchmark
-    items: Sequence[Question] | Sequence[Prompt]
-    split: str
-    size: int
-    """Items without `limit`: fewer are not the benchmark."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How all benchmarks of an evaluation are run."""
-
-    prompts: PromptTemplates
-    protocol: Protocol = "vlmevalkit"
-    sampling: Sampling = field(default_factory=Sampling)
-    batch_size: int = 32
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The model under evaluation."""
-
-    model: Janus
-    processor: Processor
-    fingerprint: str
-
-    @property
-    def dtype(self) -> str:
-        """Of the weights that answer: "bfloat16"."""
-        return str(self.model.lm_head.weight.dtype).removeprefix("torch.")
-
-
-def choose(benchmarks: Mapping[str, Benchmark], data: Path, limit: int | None = None) -> list[Chosen]:
-    """Read the files of all benchmarks, so that a wrong one is told before a model is loaded.
-
-    Args:
-        benchmarks: name to benchmark with its options.
-        data: folder of their usual places.
-        limit: take only the first so many questions, or prompts of each category.
-
-    Raises:
-        ValueError, FileNotFoundError: with one line that begins with the benchmark.
-    """
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit {limit}: expected 1 or more")
-    chosen = []
-    for name, benchmark in benchmarks.items():
-        try:
-            if isinstance(benchmark, Questions):
-                questions = benchmark.read(data)
-                _check(questions)
-                chosen.append(Chosen(name, benchmark, questions[:limit], benchmark.split(data), len(questions)))
-            elif isinstance(benchmark, Drawing):
-                prompts = benchmark.prompts(data)
-                chosen.append(Chosen(name, benchmark, _first(prompts, limit), benchmark.split(data), len(prompts)))
-            else:
-                raise TypeError(f"benchmark {name}: {BENCHMARKS.load(name).__name__}.Benchmark is of neither kind")
-        except (ValueError, FileNotFoundError) as error:
-            raise type(error)(f"{name}: {error}") from None
-    return chosen
-
-
-def _check(questions: Sequence[Question]) -> None:
-    """Raise ValueError for what a benchmark's own reader let through."""
-    if not questions:
-        raise ValueError("no questions")
-    seen: set[str] = set()
-    for question in questions:
-        if question.id in seen:
-            raise ValueError(f"two questions have the id {question.id}; ids must be unique")
-        seen.add(question.id)
-
-
-def _first(prompts: list[Prompt], limit: int | None) -> list[Prompt]:
-    if limit is None:
-        return prompts
-    count: dict[str, int] = {}
-    kept = []
-    for prompt in prompts:
-        count[prompt.category] = count.get(prompt.category, 0) + 1
-        if count[prompt.category] <= limit:
-            kept.append(prompt)
-    return kept
-
-
-def needs_model(chosen: Sequence[Chosen]) -> bool:
-    """Whether anything is asked or drawn: pictures drawn elsewhere are judged without a model."""
-    return any(not isinstance(one.benchmark, Drawing) or one.benchmark.pictures is None for one in chosen)
 
 
 def evaluate(
@@ -161,7 +59,7 @@ def evaluate(
             if world.is_main:
                 rows = judge(one, out, settings)
                 store.write_lines(out / one.name / "rows.jsonl", rows)
-                records[one.name] = _record(subject, one, rows, settings)
+                records[one.name] = make_record(subject, one, rows, settings)
                 one.benchmark.submission(rows, out / one.name)
     return records
 
@@ -277,66 +175,3 @@ def _sheet(pictures: Sequence[Drawn], rows: Sequence[Mapping[str, Any]], path: P
         sheet = contact_sheet(small, verdicts=[bool(row["correct"]) for row in rows])
         with atomic_file(path) as file:
             sheet.save(file, "PNG")
-
-
-def _record(
-    subject: Subject | None, one: Chosen, rows: Sequence[Mapping[str, Any]], settings: Settings
-) -> dict[str, Any]:
-    """What results.json says about a benchmark: scores, and everything that a number depends on."""
-    benchmark = one.benchmark
-    scores = scored(benchmark, rows)
-    record: dict[str, Any] = {
-        "title": benchmark.title,
-        "split": one.split,
-        "items": len(one.items),
-        "whole": len(one.items) == one.size,
-        "model": subject and subject.fingerprint,
-        "dtype": subject and subject.dtype,
-        "main": benchmark.main if benchmark.main in scores else None,
-        "scores": {name: {"value": s.value, "low": s.low, "high": s.high} for name, s in scores.items()},
-        "notes": [],
-    }
-    notes: list[str] = record["notes"]
-    if not record["whole"]:
-        notes.append(f"Not the benchmark: {len(one.items)} of {one.size} items (--limit).")
-    if isinstance(benchmark, Questions):
-        used = sorted({question.template for question in one.items if isinstance(question, Question)})
-        templates = settings.prompts
-        record |= {
-            "protocol": benchmark.protocols[settings.protocol],
-            "prompts": {name: templates.templates[name] for name in used},
-            "prompts_from": {name: templates.origin[name] for name in used},
-            "sampling": "greedy",
-            "max_new_tokens": templates.max_new_tokens,
-        }
-        notes += _reading_notes(rows)
-    elif isinstance(benchmark, Drawing):
-        record |= {"protocol": benchmark.protocol}
-        if benchmark.pictures is None:
-            record |= {"sampling": draw.sampling_facts(settings.sampling, benchmark.images_per_prompt)}
-        else:
-            record |= {"sampling": None, "model": None, "dtype": None}
-            notes.append(f"Pictures drawn elsewhere: {benchmark.pictures}.")
-    return record
-
-
-def scored(benchmark: Benchmark, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Scores with intervals of the rows whose right answer is known."""
-    known = [row for row in rows if row.get("correct", 0) is not None]
-    metrics: Metrics = benchmark.metrics(known) if known else {}
-    return estimate(metrics, [row["unit"] for row in known])
-
-
-def _reading_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader of the scores must know about the answers."""
-    notes = []
-    if all(row["correct"] is None for row in rows):
-        notes.append("The right answers of this split are not published: no scores, only a file to submit.")
-    unreadable = [row for row in rows if row["read"] is None]
-    if len(unreadable) > UNREADABLE * len(rows):
-        said = json.dumps(unreadable[0]["said"][:80], ensure_ascii=False)
-        notes.append(
-            f"WARNING: {len(unreadable)} of {len(rows)} answers could not be read, the first is {said}. Does the model "
-            "know this prompt template? Give its own with --prompt, or in its config.json (docs/evaluation.md)."
-        )
-    return notes

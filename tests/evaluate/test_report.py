@@ -12,8 +12,8 @@ from janus.evaluate import paper, store
 from janus.evaluate.benchmark import BENCHMARKS
 from janus.evaluate.benchmarks.counting import Benchmark as Counting
 from janus.evaluate.benchmarks.geneval import Benchmark as GenEval
+from janus.evaluate.chosen import Chosen
 from janus.evaluate.report import shown, spread, write_report
-from janus.evaluate.run import Chosen
 from tests.evaluate.worlds import write_data
 
 RUN = {
