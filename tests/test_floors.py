@@ -23,6 +23,7 @@ HOUSE = {
     "janus.cli": (2, "ground"),
     "janus.data": (2, "ground"),
     "janus.image_headers": (2, "ground"),
+    "janus.image_metadata": (2, "ground"),
     "janus.image_rights": (2, "ground"),
     "janus.images": (2, "ground"),
     "janus.model": (2, "ground"),
