@@ -198,7 +198,9 @@ class Img2datasetFetcher:
                 _kill_group(child)
         if hung or ended not in (None, 0):
             end = (folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
-            _log.warning("img2dataset %s: %s", "hung and was killed" if hung else "failed", " ".join(end))
+            _log.warning(
+                "img2dataset %s: %s", "hung or took too long and was killed" if hung else "failed", " ".join(end)
+            )
         return hung
 
     def _environment(self) -> dict[str, str]:
@@ -224,7 +226,7 @@ class Img2datasetFetcher:
         return MEMORY + 2 * self._operations.connections * self._limits.max_bytes
 
     def _watch(self, child: subprocess.Popen[bytes], output: Path, shards: int) -> bool:
-        """Wait for the shards, or for the child to end. Returns True if it made no progress for too long."""
+        """Wait for the shards or the end of the child. True if it made no progress for too long, or time is up."""
         finished, worked = 0, 0.0
         last_shard = last_work = time.monotonic()
         while child.poll() is None:

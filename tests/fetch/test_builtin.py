@@ -48,11 +48,11 @@ def test_a_full_hold_stops_the_others_and_never_all(
     paths = ["/redirect-301-host", "/reset", "/photo.jpg", "/404", "/redirect-chain-3", "/counted", "/truncated"]
     urls = [f"http://{host}{path}?{n}" for n in range(5) for path in paths for host in ("site.test", "other.test")]
     urls[3] = ""
-    roomy = fetcher(server, retries=1)
+    roomy = fetcher(server, retries=1, host_failures=0)
     expected = list(roomy.fetch_many(urls))
     roomy.close()
     monkeypatch.setattr(schedule, "HELD_BYTES", held)
-    tight = fetcher(server, retries=1, per_host=per_host, connections=6)
+    tight = fetcher(server, retries=1, host_failures=0, per_host=per_host, connections=6)
     assert list(tight.fetch_many(urls)) == expected
     tight.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -91,7 +92,7 @@ def test_site_policies_are_asked_for_once_per_host(fetched: dict[str, Fetched], 
         assert server.hits["site.test", file] == 1
 
 
-def growth(server: Hostile, code: str) -> int:
+def growth(server: Hostile, code: str, given: str = "") -> int:
     """MiB by which the peak of a process grows while it runs `code`, which has a fetcher of four connections."""
     before = (
         "import sys\n"
@@ -107,9 +108,26 @@ def growth(server: Hostile, code: str) -> int:
     )
     command = [sys.executable, "-c", f"{before}{code}print(peak() - before)", server.place]
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=300)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, cwd=root, timeout=300)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
+
+
+def test_all_behaviours_at_once_leave_little_in_memory(server: Hostile) -> None:
+    """With a cap of 1 MiB, 24 connections and opt-outs kept: none needs more than its share of memory, or for ever."""
+    code = (
+        "import json\n"
+        "urls, resolve = json.load(open(0))\n"
+        "limits = Limits(max_bytes=1 << 20, max_pixels=1_000_000, deadline_s=2)\n"
+        "engine = BuiltinFetcher(limits, Operations(connections=24, per_host=24, retries=1, resolve=resolve))\n"
+        "found = [result.outcome.value for result in engine.fetch_many(urls)]\n"
+        "engine.close()\n"
+        "assert len(found) == len(urls)\n"
+    )
+    start = time.monotonic()
+    # Twice the cap for each connection, and what a policy of 500 KiB comes to when it is parsed.
+    assert growth(server, code, json.dumps([[full(place) for place in EXPECTED], server.resolve])) < 2 * 24 + 50
+    assert time.monotonic() - start < 100
 
 
 def test_memory_stays_bounded(server: Hostile) -> None:

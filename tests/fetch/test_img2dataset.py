@@ -13,7 +13,7 @@ import pytest
 from pipelines.fetch import make_fetcher
 from pipelines.fetch.img2dataset_engine import Img2datasetFetcher, classify
 from pipelines.fetch.img2dataset_guard import refusal
-from pipelines.fetch.result import FetchProblem
+from pipelines.fetch.result import OVER_BUDGET, FetchProblem
 from schemas.reasons import Outcome
 from schemas.spec import Limits, Operations
 from tests.fetch import sites
@@ -51,6 +51,15 @@ def test_hostile_server(server: Hostile) -> None:
     assert server.hits["site.test", "/404"] == 1
     for address, outcome in sites.EXPECTED.items():
         assert outcome == Outcome.OK or server.hits[address.split("/")[2], "/photo.jpg"] == 0, address
+
+
+def test_the_time_for_a_shard_is_kept(server: Hostile) -> None:
+    """It takes longer than a second to start, so none of its rows is asked for."""
+    fetcher = engine(server, shard_seconds=1)
+    results = list(fetcher.fetch_many([full("/photo.jpg"), "http://127.0.0.1/x", full("/404")]))
+    fetcher.close()
+    assert [result.outcome for result in results] == [Outcome.TIMEOUT, Outcome.FORBIDDEN_ADDRESS, Outcome.TIMEOUT]
+    assert results[0].detail == OVER_BUDGET
 
 
 @pytest.mark.slow

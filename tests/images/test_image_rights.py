@@ -89,7 +89,7 @@ def test_any_cut_or_change_of_a_picture_is_read_or_refused(name: str) -> None:
         png_xmp(packet("a" * 2_000_000 + ' tdm:reservation="0"')),
         png_xmp(packet(inner="<a>" * 200_000 + "reservation" + "</a>" * 200_000), packed=True),
         png_xmp(packet(inner=f"<plus:DataMining>{'<a/>' * 500_000}</plus:DataMining>"), packed=True),
-        PICTURES["photo.jpg"][:2] + b"\xff\xe1\0\x02" * 2_000_000,
+        PICTURES["photo.jpg"][:2] + b"\xff\xe1\0\x02" * 500_000,
         b"GIF89a" + b"!\xff\x0bXMP DataXMP" * 500_000,
         PICTURES["photo.avif"] + b"<x:xmpmeta" * 500_000,
         b"II*\0\x08\0\0\0\xff\xff" + b"\xbc\x02\x01\0\xff\xff\xff\x7f\0\0\0\0" * 65_535,
