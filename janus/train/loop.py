@@ -112,8 +112,8 @@ class Trainer:
         self._module, shards = parallelize(self._plain, recipe, world)
         # Only now: sharding replaces the parameters.
         self._parameters = {name: p for name, p in janus.named_parameters() if p.requires_grad}
-        self._optimizers = Optimizers(recipe.optimizer, self._parameters)
-        self._clipper = Clipper(self._parameters, recipe.clip, shards)
+        self._optimizers = Optimizers(recipe.optimizer, self._parameters, janus.module_paths)
+        self._clipper = Clipper(self._parameters, recipe.clip, shards, janus.module_paths)
         self._card = make_card(
             recipe,
             janus,
