@@ -6,6 +6,8 @@ import runpy
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from janus.train.optim import Optimizers, freeze, module_of
 from janus.train.recipe import Optimizer
 
@@ -15,7 +17,12 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "third_modality.py"
 def test_a_third_modality_is_learned_through_the_trainer() -> None:
     """Packed, accumulated, clipped and stepped, saved and continued: `main` returns 0 unless bit for bit."""
     assert len(EXAMPLE.read_text().splitlines()) <= 160
-    probability = runpy.run_path(str(EXAMPLE))["main"](steps=60)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of so small a model, more threads mostly wait for each other
+    try:
+        probability = runpy.run_path(str(EXAMPLE))["main"](steps=40)
+    finally:
+        torch.set_num_threads(threads)
     assert probability > 0.9  # guessing gives 0.5
 
 
