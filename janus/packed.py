@@ -7,7 +7,7 @@ N_u tokens per understanding image, N_g codes per generated image. "Flat positio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 
@@ -64,7 +64,7 @@ class PackedBatch:
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PackedBatch:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return PackedBatch(**{k: change(v) if isinstance(v, torch.Tensor) else v for k, v in values.items()})
+        return replace(self, **{k: change(v) for k, v in values.items() if isinstance(v, torch.Tensor)})
 
     def label_counts(self) -> torch.Tensor:
         """int64[NUM_TASKS]: supervised tokens per task (text labels by their task, codes as generation)."""

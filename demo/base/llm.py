@@ -14,7 +14,7 @@ from demo.base import data
 from demo.base.optimize import Optimizer
 from janus.data.batch import assemble
 from janus.data.config import TokenIds
-from janus.data.documents import Document
+from janus.data.documents import RowDocument
 from janus.data.pack import pack_stream
 from janus.data.shards import Row
 from janus.model.network import Janus
@@ -58,7 +58,7 @@ def fit_llm(model: Janus, processor: Processor, seed: int, tick: Callable[[float
     model.requires_grad_(True)
 
 
-def _packs(processor: Processor, seed: int) -> list[list[Document]]:
+def _packs(processor: Processor, seed: int) -> list[list[RowDocument]]:
     """Texts enough for all steps, four documents to a conversation."""
     texts = STEPS * SEQUENCES * SEQ_LEN // _MEAN_LENGTH
     samples = [("plain", [Message(role="document", text=text)]) for text in data.documents(seed, texts * 4 // 5)]
@@ -76,8 +76,8 @@ def _packs(processor: Processor, seed: int) -> list[list[Document]]:
     return [[rows[index] for index in pack] for pack in plan]
 
 
-def _document(encoded: Encoded) -> Document:
+def _document(encoded: Encoded) -> RowDocument:
     """A text that is in no shard, as the loader makes them of rows."""
     ids, mask = np.array(encoded.input_ids, np.int32), np.array(encoded.loss_mask)
     row = Row(Path(), 0, b"", ids, mask, short_ids=None, codes=np.empty(0, np.uint16), pixels=[])
-    return Document(row, "text", ids, image_positions=np.empty(0, np.int64), label_positions=np.flatnonzero(mask))
+    return RowDocument(b"", "text", ids, placeholders={}, label_positions=np.flatnonzero(mask), row=row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,19 +17,27 @@ from schemas.sample import Task
 
 @dataclass(frozen=True)
 class Document:
-    """n tokens; positions count from the document's first token (BOS, at 0)."""
+    """n tokens, of whatever modality; positions count from the document's first token (BOS, at 0)."""
 
-    row: Row
+    uid: bytes
     task: Task
     input_ids: npt.NDArray[np.int32]
     """int32[n]."""
-    image_positions: npt.NDArray[np.int64]
-    """Placeholders, image by image: of codes in a generation document, of image features in any other."""
+    placeholders: Mapping[str, npt.NDArray[np.int64]]
+    """Positions that take features, value by value, under the batch's field for them (`InputPath.positions`):
+    "code_positions" in a generation document, "pixel_positions" in any other."""
     label_positions: npt.NDArray[np.int64]
     """Positions of the text tokens that are predicted, each from the position before it."""
 
 
-def document(row: Row, draw: Draw, tokens: TokenIds, made_with: Fingerprints) -> Document:
+@dataclass(frozen=True)
+class RowDocument(Document):
+    """A document of a corpus."""
+
+    row: Row
+
+
+def document(row: Row, draw: Draw, tokens: TokenIds, made_with: Fingerprints) -> RowDocument:
     """Apply `draw` to `row`.
 
     Raises ValueError with one line naming shard, row and uid where the row contradicts itself or the snapshot.
@@ -52,7 +61,8 @@ def document(row: Row, draw: Draw, tokens: TokenIds, made_with: Fingerprints) ->
     else:
         labels = row.loss_mask.nonzero()[0]
         _check_understanding(row, placeholders, made_with)
-    return Document(row, draw.task, input_ids, placeholders, labels)
+    field = "code_positions" if draw.task == "generation" else "pixel_positions"
+    return RowDocument(row.uid, draw.task, input_ids, {field: placeholders}, labels, row)
 
 
 def _check_generation(row: Row, placeholders: npt.NDArray[np.int64], tokens: TokenIds, made_with: Fingerprints) -> None:

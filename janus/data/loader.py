@@ -10,7 +10,7 @@ import numpy as np
 
 from janus.data.batch import assemble
 from janus.data.config import DataConfig, DataOrder, TokenIds
-from janus.data.documents import Document, document
+from janus.data.documents import RowDocument, document
 from janus.data.mixture import phases, source_uses
 from janus.data.order import ORDER_VERSION
 from janus.data.plan import Draw, Forecast, Plan
@@ -122,7 +122,7 @@ class Loader:
         for one in wanted:
             one.result()
 
-    def _document(self, draw: Draw) -> Document:
+    def _document(self, draw: Draw) -> RowDocument:
         return document(self._pools[draw.pool].row(draw.row), draw, self._tokens, self._made_with)
 
 

@@ -6,6 +6,10 @@ as one method and keeps module tree and state dict, so checkpoints are interchan
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import torch
 from torch import nn
 from transformers import JanusConfig, JanusForConditionalGeneration
@@ -30,6 +34,34 @@ MODULES = {
 """The paper's names of the parts (section 3.1) and where they are in the module tree."""
 
 
+@dataclass(frozen=True)
+class InputPath:
+    """A modality's way into the LLM: features of its values take the places of its placeholder tokens."""
+
+    values: str
+    """Field of the batch that holds the values, one a row."""
+    positions: str
+    """Field of the batch with the flat positions that take their features, value by value."""
+    features: Callable[[Any, torch.Tensor], torch.Tensor]
+    """Of the model and the values: [N, n, H], n features of each value."""
+    stand_in: Callable[[Any, torch.Tensor], torch.Tensor]
+    """Of the model and the empty values: a single value, for a batch without any."""
+
+
+def _black_image(model: Janus, pixels: torch.Tensor) -> torch.Tensor:
+    side = model.config.vision_config.image_size
+    return pixels.new_zeros(1, side, side, 3)
+
+
+UNDERSTANDING = InputPath("pixels", "pixel_positions", lambda model, pixels: model.image_features(pixels), _black_image)
+GENERATION = InputPath(
+    "codes",
+    "code_positions",
+    lambda model, codes: model.prepare_embeddings_for_image_generation(codes),
+    lambda model, codes: codes.new_zeros(1, 1),
+)
+
+
 class Janus(JanusForConditionalGeneration):
     """A Janus that can be trained on packed, mixed batches.
 
@@ -40,6 +72,10 @@ class Janus(JanusForConditionalGeneration):
     Random weights, in training mode but for the VQ tokenizer. Works under `torch.device("meta")`.
     """
 
+    module_paths: ClassVar[Mapping[str, str]] = MODULES
+    """Parts that a recipe may name, and where they are; a class with more of them adds its own."""
+    input_paths: ClassVar[tuple[InputPath, ...]] = (UNDERSTANDING, GENERATION)
+    """Modalities that come in beside words, in the order they are put in; a third one is added the same way."""
     # Tying would overwrite the text head the moment anybody calls tie_weights(); no Janus is tied.
     _tied_weights_keys = None
 
@@ -112,23 +148,13 @@ class Janus(JanusForConditionalGeneration):
         words = self.get_input_embeddings()(batch.input_ids)
         flat = words.flatten(0, 1)
         idle = torch.zeros((), device=words.device)
-
-        pixels = batch.pixels
-        if not len(pixels):
-            side = self.config.vision_config.image_size
-            pixels = pixels.new_zeros(1, side, side, 3)
-        features = self.image_features(pixels)
-        if len(batch.pixels):
-            flat = flat.index_copy(0, batch.pixel_positions, features.flatten(0, 1).to(flat.dtype))
-        else:
-            idle = idle + features.float().sum()
-
-        codes = batch.codes if len(batch.codes) else batch.codes.new_zeros(1, 1)
-        code_embeddings = self.prepare_embeddings_for_image_generation(codes)
-        if len(batch.codes):
-            flat = flat.index_copy(0, batch.code_positions, code_embeddings.flatten(0, 1).to(flat.dtype))
-        else:
-            idle = idle + code_embeddings.float().sum()
+        for path in self.input_paths:
+            values = getattr(batch, path.values)
+            if len(values):
+                features = path.features(self, values).flatten(0, 1).to(flat.dtype)
+                flat = flat.index_copy(0, getattr(batch, path.positions), features)
+            else:
+                idle = idle + path.features(self, path.stand_in(self, values)).float().sum()
         return flat.view_as(words), idle
 
     @staticmethod

@@ -20,6 +20,7 @@ from janus.model.network import MODULES, Janus
 from janus.train.flops import Flops
 from janus.train.optim import module_of
 from janus.train.recipe import Recipe
+from janus.train.rehearsal import Rehearsal
 from schemas.manifest import Snapshot
 from schemas.sample import TASKS, Task
 
@@ -168,6 +169,33 @@ def show(card: Card, recipe: Recipe, console: Console) -> None:
     show_uses(card.uses, console)
     for line in repeats(card.uses):
         console.print(f"[yellow]note:[/] {line}")
+
+
+def show_rehearsal(card: Card, recipe: Recipe, first: Rehearsal, processes: int, rate: float, console: Console) -> None:
+    """Print what a dry run found: memory, first losses, time of the whole run.
+
+    Args:
+        processes: of the run.
+        rate: tokens a second of all of them; 0 for what the first step took.
+    """
+    activations = first.activation_bytes
+    console.print(
+        f"memory per process: {card.state_bytes / GIB:.3g} GiB weights, gradients and optimiser state + "
+        f"{activations / GIB:.3g} GiB activations of a micro-batch (measured) = "
+        f"{(card.state_bytes + activations) / GIB:.3g} GiB"
+        + (f"; the first step took {first.peak_bytes / GIB:.3g} GiB at most" if first.peak_bytes else "")
+    )
+    console.print("first losses: " + ", ".join(f"{task} {loss:.4f}" for task, loss in first.losses.items()))
+    for warning in check_first_loss(card, first.losses):
+        console.print(f"[yellow]warning:[/] {warning}")
+    measured = first.tokens * processes / first.seconds
+    tokens = sum(use.tokens for use in card.uses)
+    source = "as given" if rate else "as the first step took, without the optimiser"
+    hours = tokens / (rate or measured) / 3600
+    console.print(
+        f"{recipe.steps:,} steps of about {tokens / recipe.steps:,.0f} tokens, {rate or measured:,.0f} tokens a second "
+        f"({source}): {hours:,.2f} hours"
+    )
 
 
 def check_first_loss(card: Card, losses: Mapping[str, float]) -> list[str]:

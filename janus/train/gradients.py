@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
 import torch
@@ -10,17 +10,26 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from janus.model.network import MODULES
 from janus.train.optim import module_of
 
 
 class Clipper:
     """Measures and clips the gradients of a fixed set of parameters."""
 
-    def __init__(self, parameters: dict[str, nn.Parameter], max_norm: float, shards: dist.ProcessGroup | None) -> None:
-        """Args: trained parameters by name; the group over which FSDP shards each of them, None if it does not."""
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        max_norm: float,
+        shards: dist.ProcessGroup | None,
+        modules: Mapping[str, str] = MODULES,
+    ) -> None:
+        """Args: trained parameters by name; the group over which FSDP shards each of them, None if it does not; the
+        parts they belong to (`Janus.module_paths`).
+        """
         by_module: dict[str, list[nn.Parameter]] = {}
         for name, parameter in parameters.items():
-            by_module.setdefault(module_of(name), []).append(parameter)
+            by_module.setdefault(module_of(name, modules), []).append(parameter)
         self.modules = list(by_module)
         self._parameters = list(chain.from_iterable(by_module.values()))
         self._counts = [len(members) for members in by_module.values()]

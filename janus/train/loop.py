@@ -20,7 +20,7 @@ from janus.model.checkpoints.model_folder import load_janus
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from janus.packed import PackedBatch
-from janus.train.card import make_card, show
+from janus.train.card import make_card, show, show_rehearsal
 from janus.train.checkpoint import Checkpointer, load, read_state, tensors
 from janus.train.display import Display
 from janus.train.failures import in_one_line
@@ -33,6 +33,7 @@ from janus.train.optim import Optimizers
 from janus.train.parallel import parallelize
 from janus.train.recipe import Recipe
 from janus.train.record import Inputs, check_identity, find_start, identity, model_digest, write_record
+from janus.train.rehearsal import rehearse
 from janus.train.repeatable import repeatable
 from janus.train.run_lock import run_lock
 from janus.train.schedule import lr_factor
@@ -62,15 +63,30 @@ def train(recipe: Recipe, inputs: Inputs, console: Console, *, device: str = "au
             return Trainer(recipe, inputs, world, quiet).run()
 
 
-class Trainer:
-    """One process of one run."""
+def dry_run(recipe: Recipe, inputs: Inputs, console: Console, *, device: str = "auto", rate: float = 0.0) -> None:
+    """Check everything, print the run card and compute the first step without moving a weight. Writes nothing.
 
-    def __init__(self, recipe: Recipe, inputs: Inputs, world: World, console: Console) -> None:
+    Args:
+        rate: tokens a second of all processes, to tell the run's time by; 0 for what the first step took.
+
+    Raises ValueError or FileNotFoundError with one line for what a user can cause.
+    """
+    process_groups = recipe.precision == "bf16"
+    with repeatable(recipe.parallel.deterministic), join_world(device, process_groups=process_groups) as world:
+        quiet = console if world.is_main else Console(quiet=True)
+        with in_one_line(inputs.out, world):
+            Trainer(recipe, inputs, world, quiet, dry=True).rehearse(rate)
+
+
+class Trainer:
+    """One process of one run; `dry` for one that writes nothing."""
+
+    def __init__(self, recipe: Recipe, inputs: Inputs, world: World, console: Console, *, dry: bool = False) -> None:
         self._recipe, self._inputs, self._world, self._console = recipe, inputs, world, console
         self._notes: list[str] = []
         # One process looks: a checkpoint or snapshot may appear between two looks.
         with world.agreed():
-            start = find_start(inputs) if world.is_main else None
+            start = find_start(inputs, set_aside=not dry) if world.is_main else None
         start = world.share(start)
         assert start is not None
         self._done = start.step
@@ -95,15 +111,16 @@ class Trainer:
                     changes = check_identity(found, run, start.checkpoint, new_recipe=inputs.new_recipe)
                     if start.step > recipe.steps:
                         raise ValueError(f"--steps {recipe.steps}: {start.checkpoint} is already beyond that")
-                self._notes += write_record(
-                    recipe,
-                    inputs,
-                    snapshot=snapshot.name,
-                    world=world,
-                    identity=run,
-                    step=start.step,
-                    changes=changes,
-                )
+                if not dry:
+                    self._notes += write_record(
+                        recipe,
+                        inputs,
+                        snapshot=snapshot.name,
+                        world=world,
+                        identity=run,
+                        step=start.step,
+                        changes=changes,
+                    )
 
         self._flops = count_flops(janus, recipe.train, recipe.adapted)
         with world.agreed():
@@ -112,8 +129,8 @@ class Trainer:
         self._module, shards = parallelize(self._plain, recipe, world)
         # Only now: sharding replaces the parameters.
         self._parameters = {name: p for name, p in janus.named_parameters() if p.requires_grad}
-        self._optimizers = Optimizers(recipe.optimizer, self._parameters)
-        self._clipper = Clipper(self._parameters, recipe.clip, shards)
+        self._optimizers = Optimizers(recipe.optimizer, self._parameters, janus.module_paths)
+        self._clipper = Clipper(self._parameters, recipe.clip, shards, janus.module_paths)
         self._card = make_card(
             recipe,
             janus,
@@ -131,8 +148,17 @@ class Trainer:
             with world.agreed():
                 load(start.checkpoint, self._state(), group=world.host_group)
 
-    def run(self) -> bool:
-        """Train to the last step (True), or until asked to stop (False)."""
+    def rehearse(self, rate: float) -> None:
+        """Show the card and what the first step is like."""
+        self._show()
+        batches = next(self._world.each(self._loader), None)
+        if batches is None:
+            self._console.print(f"all {self._done} steps are done")
+            return
+        first = rehearse(self._module, batches, self._world, self._recipe)
+        show_rehearsal(self._card, self._recipe, first, self._world.size, rate, self._console)
+
+    def _show(self) -> None:
         show(self._card, self._recipe, self._console)
         if unverified := self._loader.unverified_bytes:
             self._notes.append(
@@ -141,6 +167,10 @@ class Trainer:
             )
         for note in self._notes:
             self._console.print(f"[yellow]note:[/] {escape(note)}")
+
+    def run(self) -> bool:
+        """Train to the last step (True), or until asked to stop (False)."""
+        self._show()
         peak = peak_flops(self._world.device)
         if peak is not None:
             self._console.print(f"MFU is {CONVENTION}, {peak / 1e12:.0f} TFLOP/s")

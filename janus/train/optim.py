@@ -6,13 +6,13 @@ Only trained parameters are here, so frozen ones have no state. Every trained pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from janus.model.network import MODULES
+from janus.model.network import MODULES, Janus
 from janus.train.muon import Muon
 from janus.train.recipe import Optimizer
 
@@ -26,27 +26,27 @@ OUTPUTS = ("lm_head", "generation_head.vision_head")
 """Layers whose output is logits."""
 
 
-def module_of(name: str) -> str:
-    """Name in MODULES of the part that parameter `name` belongs to."""
-    for module, path in MODULES.items():
+def module_of(name: str, modules: Mapping[str, str] = MODULES) -> str:
+    """Name in `modules` (`Janus.module_paths`) of the part that parameter `name` belongs to."""
+    for module, path in modules.items():
         if name.startswith(path + "."):
             return module
     raise ValueError(f"parameter {name} belongs to no known module of a Janus")
 
 
-def freeze(model: nn.Module, train: Iterable[str]) -> dict[str, nn.Parameter]:
+def freeze(model: Janus, train: Iterable[str]) -> dict[str, nn.Parameter]:
     """Leave only the modules `train` trainable; returns their parameters by name.
 
     Frozen modules go to evaluation mode.
     """
     wanted = set(train)
     model.train()
-    for module, path in MODULES.items():
+    for module, path in model.module_paths.items():
         if module not in wanted:
             model.get_submodule(path).eval()
     trained = {}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(module_of(name) in wanted)
+        parameter.requires_grad_(module_of(name, model.module_paths) in wanted)
         if parameter.requires_grad:
             trained[name] = parameter
     return trained
@@ -65,8 +65,13 @@ def decays(name: str, parameter: torch.Tensor) -> bool:
 class Optimizers:
     """AdamW and possibly Muon over one model, stepped together."""
 
-    def __init__(self, config: Optimizer, parameters: dict[str, nn.Parameter]) -> None:
-        """Args: the trained `parameters` by name, as `freeze` returns them (after sharding, where there is any)."""
+    def __init__(
+        self, config: Optimizer, parameters: dict[str, nn.Parameter], modules: Mapping[str, str] = MODULES
+    ) -> None:
+        """Args: the trained `parameters` by name, as `freeze` returns them (after sharding, where there is any); the
+        parts they belong to (`Janus.module_paths`).
+        """
+        self._modules = modules
         self.parameters = parameters
         self._all: list[torch.optim.Optimizer] = []
         hidden = {n for n, p in parameters.items() if config.name == "muon" and is_hidden_matrix(n, p)}
@@ -83,7 +88,7 @@ class Optimizers:
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name in names:
             parameter = self.parameters[name]
-            peak = lr * config.lr_scale.get(module_of(name), 1.0)
+            peak = lr * config.lr_scale.get(module_of(name, self._modules), 1.0)
             decay = config.weight_decay if decays(name, parameter) else 0.0
             groups.setdefault((peak, decay), []).append(parameter)
         return [{"params": p, "lr": peak, "weight_decay": decay} for (peak, decay), p in groups.items()]

@@ -63,14 +63,17 @@ class Start:
     """What a person should know: one line each."""
 
 
-def find_start(inputs: Inputs) -> Start:
+def find_start(inputs: Inputs, *, set_aside: bool = True) -> Start:
     """The newest whole checkpoint in the run folder and the snapshot it was trained on; without one, the latest
     snapshot. Reads the checkpoint once, to hold it against its digests.
+
+    Args:
+        set_aside: give damaged checkpoints another name.
 
     Raises ValueError or FileNotFoundError with one line where a run is to go on with another snapshot than its own, or
     has no whole checkpoint.
     """
-    newest, notes = newest_sound(inputs.out / "checkpoints", set_aside=True)
+    newest, notes = newest_sound(inputs.out / "checkpoints", set_aside=set_aside)
     if newest is None:
         return Start(0, inputs.snapshot or load_snapshot(inputs.data).name, None, notes)
     step, path = newest

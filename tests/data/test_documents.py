@@ -37,8 +37,8 @@ def test_generation_full_caption() -> None:
     row, draw = made("generation")
     built = document(row, draw, TOKENS, MADE_WITH)
     assert built.input_ids.tolist() == row.input_ids.tolist()
-    assert built.input_ids[built.image_positions].tolist() == [IMG] * 9
-    assert built.input_ids[built.image_positions[0] - 1] == BOI
+    assert built.input_ids[built.placeholders["code_positions"]].tolist() == [IMG] * 9
+    assert built.input_ids[built.placeholders["code_positions"][0] - 1] == BOI
     assert built.label_positions.size == 0
 
 
@@ -72,7 +72,7 @@ def test_understanding_labels_are_the_mask() -> None:
     row, draw = made("understanding")
     built = document(row, draw, TOKENS, MADE_WITH)
     assert built.label_positions.tolist() == np.flatnonzero(row.loss_mask).tolist()
-    assert built.image_positions.tolist() == [2, 3, 4, 5]
+    assert built.placeholders["pixel_positions"].tolist() == [2, 3, 4, 5]
 
 
 def damage(row: Row, **columns: object) -> Row:

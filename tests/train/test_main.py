@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
+from torch.profiler import ProfilerActivity, profile
 
 from janus.cli import UserError, run
+from janus.data.loader import Loader
+from janus.model.checkpoints.model_folder import load_janus
 from janus.train.__main__ import main, read_command
+from janus.train.loggers.json_lines import read_metrics
+from janus.train.loop import dry_run, token_ids, train
+from janus.train.optim import freeze
 from janus.train.presets import recipe
+from janus.train.record import Inputs
+from janus.train.rehearsal import kept_bytes
+from janus.train.step import LossModule
+from schemas.manifest import load_snapshot
+from tests.train.little import little_recipe
+from tests.train.steps import QUIET
 
 PATHS = ["--model", "m", "--data", "d", "--out", "o"]
 
@@ -92,3 +107,115 @@ def test_wrong_paths_are_one_line_at_once(
         assert error.startswith("error: ")
         assert message in error
         assert error.count("\n") == 1
+
+
+CONFIG = """
+model = "m"
+data = "s3://bucket/corpus"
+[recipe]
+stage = 2
+preset = "tiny"
+steps = 7
+train = ["llm"]
+[recipe.data]
+ratio = [1, 1, 0]
+weights = { photos = 2.0 }
+[recipe.optimizer]
+lr = 1
+"""
+
+
+def test_a_file_sets_any_field_and_the_command_line_wins(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(CONFIG)
+    command = read_command(["--config", str(tmp_path / "run.toml"), "--out", "o", "--steps", "9", "--data.seed", "4"])
+    start = recipe("tiny", 2)
+    assert command.recipe == replace(
+        start,
+        steps=9,
+        train=("llm",),
+        optimizer=replace(start.optimizer, lr=1.0),
+        data=replace(start.data, ratio=(1, 1, 0), weights={"photos": 2.0}, seed=4),
+    )
+    assert (str(command.model), command.data, str(command.out)) == ("m", "s3://bucket/corpus", "o")
+    third = read_command(["--config", str(tmp_path / "run.toml"), "--out", "o", "--stage", "3", "--model", "n"])
+    assert (third.recipe.stage, third.recipe.train, third.recipe.steps, str(third.model)) == (3, ("llm",), 7, "n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("modle = 'm'", "run.toml: modle: no such setting (did you mean model?); there are: "),
+        ("model = 3", "run.toml: model: expected a text, found 3"),
+        ("dry_run = 'yes'", "run.toml: dry_run: expected true or false, found 'yes'"),
+        ("model = ", "run.toml: not valid TOML: "),
+        ("recipe = 'tiny'", "run.toml: recipe: expected a table of fields"),
+        ("[recipe.optimizer]\nlrr = 1", "run.toml: recipe.optimizer.lrr: no such field; did you mean lr?"),
+        ("[recipe.data]\nratio = [0, 0, 0]", "data.ratio (0, 0, 0): needs whole numbers"),
+    ],
+)
+def test_mistakes_in_a_file_are_one_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "run.toml").write_text(content)
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        read_command(["--config", str(tmp_path / "run.toml"), "--stage", "1", "--preset", "tiny", *PATHS])
+    assert message in str(caught.value)
+    assert str(tmp_path / "run.toml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_record_of_a_run_runs_again(model: Path, corpus: Path, tmp_path: Path) -> None:
+    """As it is: the same recipe on the same snapshot, hence the same losses."""
+    start = replace(little_recipe(2, steps=2), data=replace(little_recipe(2).data, weights={"photos": 2.0}))
+    train(start, Inputs(model, corpus, tmp_path / "a"), QUIET, device="cpu")
+    command = read_command(["--config", str(tmp_path / "a" / "recipe.json"), "--out", str(tmp_path / "b")])
+    assert command.recipe == start
+    assert command.snapshot == load_snapshot(corpus).name
+    inputs = Inputs(command.model, command.data, command.out, command.snapshot)
+    train(command.recipe, inputs, QUIET, device="cpu")
+    losses = [[line["loss"] for line in read_metrics(tmp_path / run / "metrics.jsonl")] for run in "ab"]
+    assert losses[0] == losses[1]
+
+
+def test_a_dry_run_shows_what_the_first_step_is_like_and_writes_nothing(
+    model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Its losses are those of the run's first step; memory is what the allocator gave."""
+    recipe = little_recipe(2, steps=3)
+    text = io.StringIO()
+    inputs = Inputs(model, corpus, tmp_path / "run")
+    dry_run(recipe, inputs, Console(file=text, width=300), device="cpu", rate=1000.0)
+    assert not (tmp_path / "run").exists()
+    shown = text.getvalue()
+    for part in (
+        "Run card: tiny, stage 2",
+        "over the whole run:",
+        "memory per process: ",
+        "1,000 tokens a second (as ",
+    ):
+        assert part in shown
+    train(recipe, inputs, QUIET, device="cpu")
+    first = read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["loss"]
+    for task, loss in first.items():
+        assert f"{task} {loss:.4f}" in shown
+    # Beside a run that has begun it changes nothing either, and refuses what the run would refuse.
+    before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*"))
+    dry_run(recipe, inputs, QUIET, device="cpu")
+    with pytest.raises(ValueError, match=r"was written by another run: recipe.clip was 1.0, now 2.0"):
+        dry_run(replace(recipe, clip=2.0), inputs, QUIET, device="cpu")
+    assert sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*")) == before
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_activations_are_counted_as_the_allocator_does(model: Path, corpus: Path, stage: int) -> None:
+    recipe = little_recipe(stage)
+    janus, processor = load_janus(model)
+    freeze(janus, recipe.train)
+    module = LossModule(janus)
+    loader = Loader(corpus, load_snapshot(corpus), data=recipe.data, tokens=token_ids(processor, janus), steps=1)
+    (batch,) = next(iter(loader))
+    with kept_bytes(module) as kept, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        losses = module(batch)
+    # What forward allocated and did not free, without what comes out.
+    allocated = sum(event.nbytes() for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]")
+    inputs = sum(v.untyped_storage().nbytes() for v in vars(batch).values() if isinstance(v, torch.Tensor))
+    assert losses.sums.requires_grad
+    assert kept[0] == pytest.approx(allocated, rel=0.15, abs=inputs)
