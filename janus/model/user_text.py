@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 
 from tokenizers import Encoding, Tokenizer
 
@@ -25,20 +26,16 @@ class UserText:
             tokenizer: turns text into ids.
             reserved: tokens that no text may hold, besides those that the tokenizer itself marks as special.
         """
-        content = json.loads(tokenizer.to_str())
-        names = set(reserved)
-        for token in content["added_tokens"]:
-            token["special"] = token["special"] or token["content"] in names
-            if token["special"]:
-                names.add(token["content"])
-        self._tokenizer = Tokenizer.from_str(json.dumps(content))
+        content = tokenizer.to_str()
+        self._tokenizer = Tokenizer.from_str(content)
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+        model = json.loads(content)["model"]
         # Whatever a vocabulary has no piece for becomes this one, which says nothing.
-        model = content["model"]
         unknown = model.get("unk_id") if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")
-        self._reserved = {tokenizer.token_to_id(name) for name in names} - {unknown}
+        self._reserved = {tokenizer.token_to_id(name) for name in (*reserved, *special)} - {unknown}
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, without BOS and EOS. None of them is that of a reserved token.
@@ -51,10 +48,15 @@ class UserText:
         return self._cut(text, encoding)
 
     def _cut(self, text: str, encoding: Encoding) -> list[int]:
-        """As `encode`, for a text of which a part would be a reserved token: cut in the middle of that part."""
-        index = next(i for i, number in enumerate(encoding.ids) if number in self._reserved)
-        start, end = encoding.offsets[index]
-        middle = (start + end) // 2
-        if not start < middle < end:  # a single character
-            raise TemplateError(f"the text holds {text[start:end]!r}, which is a special token of this tokenizer")
-        return self.encode(text[:middle]) + self.encode(text[middle:])
+        """As `encode`, for a text of which parts would be reserved tokens: cut in the middle of each of them."""
+        places = [0]
+        for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if number in self._reserved:
+                middle = (start + end) // 2
+                if middle <= max(start, places[-1]):  # a single character
+                    raise TemplateError(
+                        f"the text holds {text[start:end]!r}, which is a special token of its tokenizer"
+                    )
+                places.append(middle)
+        pieces = [text[start:end] for start, end in pairwise([*places, len(text)])]
+        return [number for piece in pieces for number in self.encode(piece)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ THEIR_CODEBOOK = "gen_vision_model.quantize.embedding.weight"
 
 @pytest.fixture(scope="module")
 def pixels() -> torch.Tensor:
-    coarse = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    coarse = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     return F.interpolate(coarse, size=(SIDE, SIDE), mode="bicubic").clamp(-1, 1)
 
 
@@ -59,8 +60,8 @@ def test_codes_are_the_official_ones_of_the_rows_as_stored(
     assert len(expected.unique()) > 30
     vq = load_vq(folders[layout])
     assert torch.equal(encode_codes(vq, pixels), expected)
-    images = official_vq.decode(stored, expected[:2]).clamp(-1, 1)
-    torch.testing.assert_close(decode_codes(vq, expected[:2]), images, rtol=0, atol=1e-4)
+    images = official_vq.decode(stored, expected[:1]).clamp(-1, 1)
+    torch.testing.assert_close(decode_codes(vq, expected[:1]), images, rtol=0, atol=1e-4)
 
 
 def test_the_codebook_is_kept_as_stored_beside_its_unit_rows(folders: tuple[Path, Path]) -> None:
@@ -84,6 +85,22 @@ def test_the_way_back_gives_the_same_bytes(folders: tuple[Path, Path], tmp_path:
         assert torch.equal(after[name], tensor), name
 
 
+def test_an_hf_folder_with_rows_as_stored_is_mended_by_an_export(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """The conversion script of transformers leaves the rows as DeepSeek stores them."""
+    raw = shutil.copytree(folders[1], tmp_path / "raw")
+    (raw / "deepseek_extras.safetensors").unlink()
+    stored = load_file(folders[0] / "model.safetensors")[THEIR_CODEBOOK]
+    tensors = load_file(folders[1] / "model.safetensors")
+    save_file(tensors | {CODEBOOK: stored}, raw / "model.safetensors", metadata={"format": "pt"})
+    assert fingerprints(raw, "jpeg") == fingerprints(folders[1], "jpeg")
+    assert any(
+        "the codebook's rows had norms from" in note for note in write_hf(read_checkpoint(raw), tmp_path / "mended")
+    )
+    assert torch.equal(load_file(tmp_path / "mended" / "model.safetensors")[CODEBOOK], tensors[CODEBOOK])
+    write_deepseek(read_checkpoint(raw), tmp_path / "back")
+    assert torch.equal(load_file(tmp_path / "back" / "model.safetensors")[THEIR_CODEBOOK], stored)
+
+
 def test_both_layouts_have_one_fingerprint(folders: tuple[Path, Path]) -> None:
     """So a corpus tokenized with either trains a model loaded from the other."""
     assert fingerprints(folders[0], "jpeg") == fingerprints(folders[1], "jpeg")
@@ -98,11 +115,10 @@ def test_both_layouts_load_as_one_model(folders: tuple[Path, Path], dtype: torch
     for name, tensor in left.items():
         assert tensor.dtype == right[name].dtype, name
         assert torch.equal(tensor, right[name]), name
-    # Where the convolutions are in half precision, beside them the codebook is not.
-    codes = torch.arange(2 * GRID**2).view(2, -1)
-    images = codes_to_images(ours, codes)
-    decoded = ours.decode_image_tokens(codes).float()
-    assert images.shape == decoded.shape == (2, SIDE, SIDE, 3)
+    if ours.model.vqmodel.post_quant_conv.weight.dtype != torch.float16:  # whose convolutions take seconds on a CPU
+        codes = torch.arange(GRID**2)[None]
+        images = codes_to_images(ours, codes)
+        assert images.shape == ours.decode_image_tokens(codes).shape == (1, SIDE, SIDE, 3)
 
 
 def test_a_cast_leaves_the_vq_tokenizer_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def test_a_sample_has_the_structure_of_its_template_whatever_it_says(processor: 
         assert shape(name) == expected, name
 
 
+def test_a_text_of_nothing_else_costs_no_more_than_its_length(processor: Processor) -> None:
+    """No recursion, and no second look at what was cut: 30,000 of them, one in the other and one after the other."""
+    name, forbidden = max(structure(processor), key=len), set(structure(processor).values())
+    for text in (name * 30_000, "".join(name[:-1] + name[-1] * 2 for _ in range(30_000)), name[:3] * 30_000):
+        assert not forbidden & set(processor.encode(text))
+
+
 def test_ordinary_text_has_the_tokens_of_its_tokenizer(processor: Processor) -> None:
     """Added tokens that are part of the language, not of the structure, are still matched."""
     backend = processor.tokenizer.backend_tokenizer

@@ -12,7 +12,8 @@ from janus.model.checkpoints.model_folder import load_janus
 from janus.model.network import MODULES, Janus
 from janus.train.gradients import Clipper
 from janus.train.optim import Optimizers, decays, freeze, is_hidden_matrix, module_of
-from janus.train.recipe import Optimizer
+from janus.train.recipe import Lora, Optimizer
+from janus.train.trained import choose_trained
 
 
 @pytest.fixture
@@ -54,6 +55,13 @@ def test_muon_gets_hidden_matrices_only(janus: Janus) -> None:
     assert "model.aligner.fc1.weight" in hidden
     outer = ("lm_head", "embed_tokens", "generation_embeddings", "vision_head", "norm", "bias", "position_embedding")
     assert not [name for name in hidden if any(part in name for part in outer)]
+
+
+def test_adapters_are_for_adamw(janus: Janus) -> None:
+    choose_trained(janus, (), Lora(rank=2), seed=0)
+    adapters = {name: parameter for name, parameter in janus.named_parameters() if parameter.requires_grad}
+    assert not [name for name, parameter in adapters.items() if is_hidden_matrix(name, parameter)]
+    assert all(decays(name, parameter) for name, parameter in adapters.items())
 
 
 def test_weight_decay_spares_vectors_and_tables(janus: Janus) -> None:
