@@ -19,7 +19,7 @@ from pipelines.steps.collect_garbage import collect_garbage
 from pipelines.verify import verify
 from schemas.digest import canonical_json
 from schemas.layers import LAYERS, ROWS
-from schemas.manifest import Snapshot, load_snapshot
+from schemas.manifest import ShardManifest, Snapshot, load_snapshot
 from schemas.reasons import Drop, Outcome
 from schemas.sample import TASKS
 from schemas.spec import CorpusSpec, Operations
@@ -252,7 +252,8 @@ def test_a_train_shard_without_a_summary_is_not_published(
 ) -> None:
     copy = Path(shutil.copytree(corpus, tmp_path / "c"))
     file = sorted((copy / "train/photos").glob("*.json"))[0]
-    file.write_bytes(canonical_json(json.loads(file.read_text()) | {"summary": None}))
+    unsummed = ShardManifest.model_validate_json(file.read_bytes()).model_copy(update={"summary": None})
+    file.write_bytes(canonical_json(unsummed.sealed()))
     with pytest.raises(ValueError, match=rf"train/photos/{file.name}: holds no summary; delete it and build again"):
         build(spec(model, sources), copy, Operations())
     file.unlink()
@@ -428,6 +429,13 @@ def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp
     loader = Loader(tmp_path / "c", snapshot, data=data, tokens=tokens, steps=4)
     seen = {uid for batches in loader for batch in batches for uid in batch.uids}
     assert seen == {row["uid"] for row in rows_of(tmp_path / "c", snapshot, "train")}
+
+
+def test_a_reason_that_no_filter_has_is_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.verify.reasons", lambda: frozenset({"caption_length"}))
+    (line,) = verify(corpus).differences
+    assert line.startswith("decision/photos/")
+    assert line.endswith(": no filter here has the reason too_small; install the package that has it")
 
 
 def test_a_corpus_of_another_format_is_refused_with_what_to_do(
