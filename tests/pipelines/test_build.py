@@ -252,8 +252,8 @@ def test_a_train_shard_without_a_summary_is_not_published(
 ) -> None:
     copy = Path(shutil.copytree(corpus, tmp_path / "c"))
     file = sorted((copy / "train/photos").glob("*.json"))[0]
-    without = ShardManifest.model_validate(json.loads(file.read_text()) | {"summary": None})
-    file.write_bytes(canonical_json(without.sealed()))
+    unsummed = ShardManifest.model_validate_json(file.read_bytes()).model_copy(update={"summary": None})
+    file.write_bytes(canonical_json(unsummed.sealed()))
     with pytest.raises(ValueError, match=rf"train/photos/{file.name}: holds no summary; delete it and build again"):
         build(spec(model, sources), copy, Operations())
     file.unlink()
@@ -429,6 +429,13 @@ def test_a_snapshot_with_an_empty_train_shard_can_be_trained_on(model: Path, tmp
     loader = Loader(tmp_path / "c", snapshot, data=data, tokens=tokens, steps=4)
     seen = {uid for batches in loader for batch in batches for uid in batch.uids}
     assert seen == {row["uid"] for row in rows_of(tmp_path / "c", snapshot, "train")}
+
+
+def test_a_reason_that_no_filter_has_is_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.verify.reasons", lambda: frozenset({"caption_length"}))
+    (line,) = verify(corpus).differences
+    assert line.startswith("decision/photos/")
+    assert line.endswith(": no filter here has the reason too_small; install the package that has it")
 
 
 def test_a_corpus_of_another_format_is_refused_with_what_to_do(

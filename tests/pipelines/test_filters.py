@@ -177,10 +177,11 @@ RANK: dict[str, dict[str, Any]] = {"rank": {"by": "caption_score.cosine", "keep"
 
 
 def test_the_rank_is_taken_after_all_other_filters_wherever_it_stands() -> None:
-    table = signals({"caption_score.cosine": 0.9, **size(9, 9)}, {"caption_score.cosine": 0.1, **size(99, 99)})
+    scores = [(0.1, 9), (0.9, 99), (0.5, 99)]
+    table = signals(*({"caption_score.cosine": score, **size(side, side)} for score, side in scores))
     gate = gate_of({"size": {"min_side": 50}, **RANK}, [table])
     for settings in ({**RANK, "size": {"min_side": 50}}, {"size": {"min_side": 50}, **RANK}):
-        assert list(judge(table, filters(settings), {"rank": gate})) == ["too_small", None]
+        assert list(judge(table, filters(settings), {"rank": gate})) == ["too_small", None, "score_rank"]
 
 
 def test_rows_without_a_score_are_not_ranked() -> None:

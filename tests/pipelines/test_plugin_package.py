@@ -249,9 +249,9 @@ def test_the_examples_of_the_guide_are_the_files_of_the_package(kind: str) -> No
 def test_the_guide_shows_the_entry_points_of_the_package() -> None:
     declared = (PACKAGE / "pyproject.toml").read_text()
     guide = (ROOT / "CONTRIBUTING.md").read_text()
-    for block in re.findall(r"```toml\n(\[project.entry-points.*?)```", guide, re.DOTALL):
+    for group in ("sources", "signals", "filters"):
+        (block,) = re.findall(rf'```toml\n(\[project.entry-points."janus_forge.{group}"\].*?)```', guide, re.DOTALL)
         assert block in declared
-    assert 'entry-points."janus_forge.signals"' in guide
 
 
 def test_the_spec_of_the_test_is_valid(model: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pipelines.build import build
 from pipelines.filters import FILTERS
 from pipelines.row import SIDE, Row
 from pipelines.selection import ALWAYS, select
+from pipelines.shardio import ShardReader
 from pipelines.signals import SIGNALS, load_signal
 from pipelines.signals.caption_score import Model
 from pipelines.steps.context import signal_spec
@@ -185,12 +186,23 @@ def test_one_pass_decodes_every_picture_once_and_fills_batches(
     ]
 
 
-def test_text_alone_is_measured_without_touching_pictures(counts: Counter[str], model: Path, tmp_path: Path) -> None:
+def test_text_alone_is_measured_without_touching_pictures(
+    counts: Counter[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     photos = image_folder(tmp_path / "photos", list(range(8)))
     build(spec(model, [folder_source(photos)]), tmp_path / "c", Operations())
     counts.clear()
+    read: list[list[str] | None] = []
+    batches = ShardReader.batches
+
+    def noting(self: ShardReader, columns: list[str] | None = None) -> Any:
+        read.append(columns)
+        return batches(self, columns)
+
+    monkeypatch.setattr(ShardReader, "batches", noting)
     build(spec(model, [folder_source(photos)], signals={"language": {}}), tmp_path / "c", Operations())
     assert not counts
+    assert read == [["uid", "outcome", "messages"]], "the raw shard, once, and of it no image"
 
 
 def text_source(root: Path, **settings: Any) -> dict[str, Any]:
