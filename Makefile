@@ -52,6 +52,10 @@ bench: $(READY) ## Run the benchmarks that need no GPU, photos or other loaders 
 	@$(BIN)/python -m benchmarks.packed_attention
 	@$(BIN)/python -m benchmarks.generate --preset tiny
 
+fuzz: $(READY) ## Fuzz all that reads bytes of others, for 10 minutes (docs/threat-model.md)
+	@$(call install,-e .[fuzz])
+	@$(BIN)/python -m fuzz
+
 flink: ## Run a local Flink that takes builds (docs/cluster.md; needs scripts/install-flink.sh)
 	@scripts/flink.sh
 
@@ -66,4 +70,4 @@ lock: ## Resolve requirements.lock anew (names and versions only)
 clean: ## Remove the environment, caches and run folders
 	rm -rf $(VENV) runs site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
-.PHONY: help setup demo test test-all lint bench flink docs lock clean
+.PHONY: help setup demo test test-all lint bench fuzz flink docs lock clean

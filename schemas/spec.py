@@ -99,6 +99,8 @@ class Source(_Model):
     then the description is wrong, or the copy."""
     allow_empty: bool = False
     """Whether a source without any row is in order."""
+    on_removed: Literal["keep", "drop"] = "keep"
+    """What a refresh does with rows that the source no longer has. Changed rows are replaced either way."""
 
     @property
     def portable_options(self) -> dict[str, Any]:

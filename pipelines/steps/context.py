@@ -12,6 +12,7 @@ from pipelines.engine import Failure, OnProgress, ShardStep, StepFailed, run_ste
 from pipelines.selection import Selection, select
 from pipelines.shardio import ShardError, Written
 from pipelines.signals import Signal
+from pipelines.steps.changes import Superseded
 from pipelines.steps.health import Unhealthy, check_health
 from schemas.manifest import Fingerprints, ShardManifest, Snapshot, TrainSummary
 from schemas.sample import Task
@@ -32,6 +33,8 @@ class Shard:
     first_snapshot: int
     """Number of the snapshot in which its rows first appear."""
     layers: Mapping[str, ShardManifest] = field(default_factory=dict)
+    superseded: Superseded = ()
+    """Rows that are to be left out because of what their source says today."""
 
     @property
     def label(self) -> str:

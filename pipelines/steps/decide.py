@@ -1,9 +1,10 @@
 """Decide: keep, or drop for one reason. Thresholds live here, so changing one measures nothing again.
 
-What a shard's decisions depend on is gathered first: its filters, what those of them that compare rows found out, and
-which of its rows are duplicates of rows anywhere. All three enter its key, so a shard is decided again only if one of
-them changed. Both global rules look back only (rows are compared within those of a source that are new in one snapshot;
-older rows win over newer duplicates), so a refresh leaves all older decisions as they are.
+What a shard's decisions depend on is gathered first: its filters, what those of them that compare rows found out,
+which of its rows are duplicates of rows anywhere, and which its source has superseded. All of it enters its key, so a
+shard is decided again only if something of it changed. Both global rules look back only (rows are compared within those
+of a source that are new in one snapshot; older rows win over newer duplicates), so a refresh leaves all older decisions
+as they are, but for rows that changed at their source and for duplicates of these.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pipelines import ledger
 from pipelines.engine import LIGHT_ROWS, run_folder_in
 from pipelines.filters import Filter, Mask
 from pipelines.shardio import write_table
+from pipelines.steps.changes import Superseded
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
 from pipelines.steps.dedup import DedupWork, Duplicate, duplicates_digest
 from pipelines.steps.dedup_passes import (
@@ -52,6 +54,7 @@ class Rules:
     filters: tuple[Filter, ...]
     gates: Gates
     duplicates: DuplicatesOf
+    superseded: Superseded = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,9 @@ class DecideStep:
         """Decide and commit one shard."""
         rules = work.extra
         signals = signal_table(self.corpus, work.shard.paths, fields_of(rules.filters))
-        table = decisions(signals, judge(signals, rules.filters, rules.gates), rules.duplicates.read())
+        table = decisions(
+            signals, judge(signals, rules.filters, rules.gates), rules.duplicates.read(), rules.superseded
+        )
         written = write_table(self.corpus, work.output, DECISION, table)
         work.commit(self.corpus, written, count_decisions(table))
         advance(table.num_rows)
@@ -95,12 +100,19 @@ class GateStep:
         return {filter.name: filter.gate(rows()) for filter in filters if filter.gate is not None}
 
 
-def decisions(signals: pa.Table, reasons: np.ndarray, duplicates: Sequence[Duplicate]) -> pa.Table:
-    """The decision layer for a shard's signals, with the reasons of its filters and its duplicates."""
+def decisions(
+    signals: pa.Table, reasons: np.ndarray, duplicates: Sequence[Duplicate], superseded: Superseded = ()
+) -> pa.Table:
+    """The decision layer for a shard's signals, with the reasons of its filters, its duplicates, and the rows that its
+    source has superseded."""
     winners = np.full(signals.num_rows, None, dtype=object)
     for duplicate in duplicates:
         reasons[duplicate.row] = duplicate.reason.value
         winners[duplicate.row] = bytes.fromhex(duplicate.winner)
+    loaded_rows = np.array(signals.column("image.outcome").to_pylist(), dtype=object) == Outcome.OK.value
+    for row, reason in superseded:
+        if loaded_rows[row]:
+            reasons[row] = reason.value
     columns = [
         signals.column("uid"),
         signals.column("image.outcome"),
@@ -122,11 +134,13 @@ def count_decisions(table: pa.Table) -> Counter[str]:
 
 def step_spec(rules: Rules) -> ledger.StepSpec:
     """What a decision shard depends on, besides the signals that its filters read."""
-    config = {
+    config: dict[str, Any] = {
         "filters": [filter.key for filter in rules.filters],
         "gates": dict(rules.gates),
         "duplicates": rules.duplicates.digest,
     }
+    if rules.superseded:
+        config["superseded"] = [[row, reason.value] for row, reason in rules.superseded]
     return ledger.StepSpec("decision", VERSION, config)
 
 
@@ -169,6 +183,7 @@ def _duplicates(
                 shard.first_snapshot,
                 build.selections[shard.source].filters,
                 gates[shard.source, shard.first_snapshot],
+                shard.superseded,
             )
             for index, shard in enumerate(shards)
             if shard.task == task
@@ -202,6 +217,8 @@ def decide(build: Build, shards: Sequence[Shard]) -> list[Shard]:
         works = []
         for index, shard in enumerate(shards):
             filters = build.selections[shard.source].filters
-            rules = Rules(filters, gates[shard.source, shard.first_snapshot], duplicates.get(index, none))
+            rules = Rules(
+                filters, gates[shard.source, shard.first_snapshot], duplicates.get(index, none), shard.superseded
+            )
             works.append(build.work(shard, step_spec(rules), _inputs(shard, filters), rules))
         return make_layer(build, "decide", lambda: DecideStep(build.corpus), works, light=True)

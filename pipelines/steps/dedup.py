@@ -4,9 +4,9 @@ What a row is compared by is a matter of what it says. A picture to generate, or
 A page, a conversation or a text is the whole sample: several conversations about one picture are all wanted, and so
 are two pages that share their pictures and not their text.
 
-One row per group stays: of the earliest first snapshot (so that a refresh never takes back an older row), then one with
-text before one without, then the largest picture, then the smallest uid. The rule is a total order over rows, so the
-winners do not depend on sources, shards, workers or engine.
+One row per group stays: of the earliest first snapshot (so that a refresh takes back no older row, unless its source
+did), then one with text before one without, then the largest picture, then the smallest uid. The rule is a total order
+over rows, so the winners do not depend on sources, shards, workers or engine.
 
 Near duplicates are decided as if rows were visited in that order, each kept unless a kept row lies within the Hamming
 radius. A row that is both is called an exact duplicate; it is one of the row that stays for its picture.
@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from pipelines import ledger
 from pipelines.filters import Filter
 from pipelines.shardio import uid_array
+from pipelines.steps.changes import Superseded
 from pipelines.steps.judge import fields_of, judge, standing
 from pipelines.steps.signal_table import signal_table
 from schemas.digest import digest
@@ -64,6 +65,8 @@ class DedupWork:
     filters: tuple[Filter, ...]
     gates: Mapping[str, Any]
     """What decides over its rows beside duplicates."""
+    superseded: Superseded = ()
+    """Rows that take no part."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def candidates(corpus: Store, work: DedupWork) -> np.ndarray:
     signals = signal_table(corpus, work.paths, {*FIELDS, *fields_of(work.filters)})
     messages = ledger.open_input(corpus, work.paths["rows"])[1].table(["messages"]).column("messages")
     ok = np.array(signals.column("image.outcome").to_pylist(), dtype=object) == Outcome.OK.value
+    ok[[row for row, _ in work.superseded]] = False
     rows = np.flatnonzero(ok & standing(judge(signals, work.filters, work.gates)))
     picture = by_picture(messages, work.task)[rows]
     signals = signals.take(pa.array(rows))

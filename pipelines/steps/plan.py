@@ -1,7 +1,8 @@
 """Plan: read what the sources say and cut it into shards of rows (no pixel yet).
 
 A refresh reads the whole source again and keeps what its parent snapshot does not know; that is cheap next to any
-later step. Rows that vanish from a source stay in the corpus. A shard that was damaged is made again from the source.
+later step. Shards stay as they are: that a row of one was changed at the source, or is gone there, is a matter for
+decide (`changes.py`). A shard that was damaged is made again from the source.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from pipelines import ledger
 from pipelines.reading.account import Account
 from pipelines.readings import write_reading
-from pipelines.shardio import ShardError, uid_array, write_table
+from pipelines.shardio import ShardError, write_table
 from pipelines.sources import read_source
+from pipelines.steps.changes import Changes, Superseded
 from pipelines.steps.context import Build, Shard
 from pipelines.steps.prefetch import chunks
 from schemas.digest import canonical_json, digest
 from schemas.layers import ROWS
 from schemas.manifest import ShardManifest
+from schemas.reasons import Drop
 from schemas.sample import Sample
 from schemas.spec import Source
 from storage.store import Store
@@ -106,7 +108,8 @@ def planned_shard(source: Source, shard_rows: int, samples: Iterable[Sample], ta
 
 @dataclass(frozen=True)
 class PlanStep:
-    """Reads one source and commits its new rows shards; returns the paths of all it has."""
+    """Reads one source and commits its new rows shards; returns the paths of all it has, each with the rows in it that
+    are superseded."""
 
     corpus: Store
     shard_rows: int
@@ -114,27 +117,28 @@ class PlanStep:
     def setup(self) -> None:
         """Nothing to load."""
 
-    def run(self, work: PlanWork, advance: Callable[[int], None]) -> list[str]:
+    def run(self, work: PlanWork, advance: Callable[[int], None]) -> dict[str, Superseded]:
         """Cut the rows that no shard holds into shards, in source order, in constant memory.
 
-        Constant but for 16 bytes per known row.
+        Constant but for 48 bytes per known row.
         """
-        uids, damaged = self._inherited(work)
-        uids |= self._restored(work, damaged)
-        known = np.sort(np.concatenate(list(uids.values()))) if uids else np.empty(0, dtype="S16")
-        paths = dict.fromkeys(uids)
+        rows, damaged = self._inherited(work)
+        rows |= self._restored(work, damaged)
+        changes = Changes(rows)
+        paths: dict[str, Superseded] = dict.fromkeys(rows, ())
         account = Account(work.source)
-        for samples in chunks(self._unknown(work.source, known, account), self.shard_rows):
+        for samples in chunks(self._unknown(work.source, changes, account), self.shard_rows):
             shard = planned_shard(work.source, self.shard_rows, samples, taken=paths)
             shard.commit(self.corpus)
-            paths[shard.path] = None
+            paths[shard.path] = ()
             advance(len(samples))
         write_reading(self.corpus, account, paths)
-        return list(paths)
+        return paths | changes.superseded(work.source.on_removed == "drop")
 
-    def _inherited(self, work: PlanWork) -> tuple[dict[str, np.ndarray], list[Known]]:
-        """Uids of the known shards made with today's settings, by path, and the known shards that cannot be read."""
-        uids: dict[str, np.ndarray] = {}
+    def _inherited(self, work: PlanWork) -> tuple[dict[str, pa.Table], list[Known]]:
+        """Uid and key of the rows of known shards made with today's settings, by path, and the known shards that cannot
+        be read."""
+        rows: dict[str, pa.Table] = {}
         damaged = []
         config = step_spec(work.source, self.shard_rows).config_digest
         for shard in work.known:
@@ -144,11 +148,11 @@ class PlanStep:
                 damaged.append(shard)
                 continue
             if manifest.config == config:
-                uids[shard.path] = uid_array(reader.table(["uid"]).column("uid"))
-        return uids, damaged
+                rows[shard.path] = reader.table(["uid", "key"])
+        return rows, damaged
 
-    def _restored(self, work: PlanWork, damaged: Sequence[Known]) -> dict[str, np.ndarray]:
-        """Make damaged shards again from the rows that the source still has; uids by path.
+    def _restored(self, work: PlanWork, damaged: Sequence[Known]) -> dict[str, pa.Table]:
+        """Make damaged shards again from the rows that the source still has; uid and key of these by path.
 
         Which rows these were is told by the raw shard. A shard comes back whole or not at all, for its name is that of
         its content; rows of one that does not are planned with the new ones.
@@ -164,30 +168,25 @@ class PlanStep:
         for sample in read_source(work.source):
             if (row := (sample.uid, sample.key)) in found:
                 found[row].append(sample)
-        uids: dict[str, np.ndarray] = {}
+        restored: dict[str, pa.Table] = {}
         for path, rows in wanted.items():
             samples = [found[row].pop(0) for row, count in rows.items() for _ in range(min(count, len(found[row])))]
             others = {known.path for known in work.known} - {path}
             shard = planned_shard(work.source, self.shard_rows, samples, taken=others)
             if shard.path == path:
                 shard.commit(self.corpus)
-                uids[path] = np.array([row["uid"] for row in shard.rows], dtype="S16")
-        return uids
+                restored[path] = pa.Table.from_pylist(shard.rows, schema=ROWS).select(["uid", "key"])
+        return restored
 
-    def _unknown(self, source: Source, known: np.ndarray, account: Account) -> Iterator[Sample]:
-        """The samples of a source whose uid is not among `known`: bytes16[N], sorted."""
+    def _unknown(self, source: Source, changes: Changes, account: Account) -> Iterator[Sample]:
+        """The samples of a source that the corpus lacks; `changes` meets all of them."""
         for chunk in chunks(read_source(source, account), 1024):
             for sample in chunk:
                 if sample.task != source.task:
                     raise ValueError(
                         f"row {sample.key}: the reader gave task {sample.task}, the spec says {source.task}"
                     )
-            if len(known):
-                uids = np.array([sample.uid for sample in chunk], dtype="S16")
-                at = np.searchsorted(known, uids).clip(max=len(known) - 1)
-                yield from (sample for sample, old in zip(chunk, known[at] == uids, strict=True) if not old)
-            else:
-                yield from chunk
+            yield from (sample for sample, new in zip(chunk, changes.meet(chunk), strict=True) if new)
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -219,11 +218,15 @@ def plan(build: Build) -> list[Shard]:
             first_snapshots[entry.upstream["rows"]] = entry.first_snapshot
     works = [(source.name, PlanWork(source, tuple(known[source.name]))) for source in build.spec.sources]
     found = build.run("plan", PlanStep(build.corpus, build.spec.shard_rows), works)
-    manifests = [ledger.load_manifest(build.corpus, path) for paths in found for path in paths]
-    shards = [_shard(manifest, first_snapshots.get(ledger.path_of(manifest), build.number)) for manifest in manifests]
+    shards = [
+        _shard(ledger.load_manifest(build.corpus, path), first_snapshots.get(path, build.number), superseded)
+        for paths in found
+        for path, superseded in paths.items()
+    ]
     # The order in which sources are listed, or finish, leaves no trace.
     return sorted(shards, key=lambda shard: (shard.source, shard.first_snapshot, shard.path("rows")))
 
 
-def _shard(manifest: ShardManifest, first_snapshot: int) -> Shard:
-    return Shard(manifest.source, manifest.task, manifest.shard, first_snapshot, {"rows": manifest})
+def _shard(manifest: ShardManifest, first_snapshot: int, superseded: Superseded) -> Shard:
+    rows = tuple((row, Drop(reason)) for row, reason in superseded)  # they come through a file
+    return Shard(manifest.source, manifest.task, manifest.shard, first_snapshot, {"rows": manifest}, rows)
