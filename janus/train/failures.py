@@ -1,4 +1,4 @@
-"""Failures that are nobody's bug, as one line: a full disk, and the death of another process of the run."""
+"""Failures that are no bug, as one line: a full disk, and the death of another process of the run."""
 
 from __future__ import annotations
 
