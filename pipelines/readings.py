@@ -47,7 +47,9 @@ def write_reading(corpus: Store, account: Account, shards: Iterable[str]) -> Non
         skipped={name.value: count for name, count in sorted(account.skipped.items())},
         examples=account.examples,
     )
-    corpus.write(reading_key(account.source.name, shards), canonical_json(reading))
+    key, data = reading_key(account.source.name, shards), canonical_json(reading)
+    if corpus.size(key) is None or corpus.read(key) != data:  # a build with nothing to do writes nothing
+        corpus.write(key, data)
 
 
 def read_reading(corpus: Place, source: str, shards: Iterable[str]) -> Reading | None:
