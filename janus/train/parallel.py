@@ -33,7 +33,7 @@ KEPT_BY_SELECTIVE = (
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
 )
-"""What selective activation checkpointing keeps: matrix products and attention, costly to compute, small to store."""
+"""What selective activation checkpointing keeps: products and attention, costly to compute, small to store."""
 
 
 def parallelize(module: LossModule, recipe: Recipe, world: World) -> tuple[nn.Module, dist.ProcessGroup | None]:
