@@ -50,7 +50,10 @@ class Verified:
         if key not in self._known:
             self._read()  # another process may have been here
         if key not in self._known:
-            if file_sha256(path) != sha256 or _key(path, sha256) != key:
+            found = _sha256(path)
+            if _key(path, sha256) != key:
+                raise ValueError(f"{path}: cut or replaced while training (as it was read); start again")
+            if found != sha256:
                 raise ValueError(f"{path}: its content is not what the snapshot says; restore it or build again")
             # A cache that cannot be written costs time, and no more.
             with contextlib.suppress(OSError):
@@ -65,5 +68,16 @@ def _key(path: Path, sha256: str) -> str:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: shard of the snapshot is missing; restore it or build again") from None
+        raise _missing(path) from None
     return digest([str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino, sha256])
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except FileNotFoundError:  # gone since its key was made
+        raise _missing(path) from None
+
+
+def _missing(path: Path) -> FileNotFoundError:
+    return FileNotFoundError(f"{path}: shard of the snapshot is missing; restore it or build again")
