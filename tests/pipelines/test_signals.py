@@ -23,7 +23,7 @@ from pipelines.signals import SIGNALS, load_signal
 from pipelines.signals.caption_score import Model
 from pipelines.steps.context import signal_spec
 from schemas.manifest import load_snapshot
-from schemas.spec import CorpusSpec, Operations
+from schemas.spec import CorpusSpec, Operations, load_spec
 from tests.pipelines.world import contents, folder_source, image_folder, picture, spec
 
 
@@ -300,3 +300,15 @@ def test_versions_and_packages_are_in_a_signals_key(monkeypatch: pytest.MonkeyPa
     changed = {name for name in before if before[name].key({"raw": "1"}) != after[name].key({"raw": "1"})}
     assert changed == {"text", "language"}
     assert load_signal("text").schema.metadata[b"janus_forge.version"] == b"2"
+
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECS = sorted([*ROOT.glob("flows/corpora/*.toml"), *ROOT.glob("demo/corpora/*.toml"), *ROOT.glob("examples/*.toml")])
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_the_specs_of_this_project_name_signals_and_filters_that_exist(path: Path) -> None:
+    values = dict.fromkeys(re.findall(r"\{(\w+)\}", path.read_text()), "x")
+    chosen = select(load_spec(path, values))
+    scored = [name for name, one in chosen.items() if "caption_score" in {signal.name for signal in one.signals}]
+    assert bool(scored) == ("[signals.caption_score]" in path.read_text())
