@@ -102,7 +102,8 @@ def read_record(run: Path) -> dict[str, Any]:
 
 def model_digest(folder: Path) -> str:
     """SHA-256 over configuration and weight files of a model folder. Reads all of them once."""
-    files = sorted({folder / "config.json", *folder.glob("*.safetensors"), *(folder / name for name in WEIGHT_FILES)})
+    weights = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *(folder / name for name in WEIGHT_FILES)]
+    files = sorted({folder / "config.json", *weights})
     return digest({file.name: file_sha256(file) for file in files if file.is_file()})
 
 
