@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -46,9 +47,12 @@ class Source:
 
 
 def get(cache: FileCache, source: Source, seed: int) -> Path:
-    path = cache.get(name(seed), SIZE, source(seed))
-    assert path.read_bytes() == content(seed)
-    return path
+    """As `storage.places.open_fetched`: another process may evict the file before it is opened."""
+    while True:
+        path = cache.get(name(seed), SIZE, source(seed))
+        with contextlib.suppress(FileNotFoundError):
+            assert path.read_bytes() == content(seed)
+            return path
 
 
 def stored(root: Path) -> set[str]:
