@@ -214,6 +214,19 @@ def test_lost_shards_are_made_again_with_the_same_bytes(
     assert contents(copy) == contents(corpus)
 
 
+def test_damaged_shards_are_made_again_with_the_same_bytes(
+    corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    for layer in ALL_LAYERS[1:]:
+        victim = min((copy / layer / "photos").glob("*.arrow"))
+        data = bytearray(victim.read_bytes())
+        data[len(data) // 2] ^= 1  # the size stays
+        victim.write_bytes(data)
+    build(spec(model, sources), copy, Operations())
+    assert contents(copy) == contents(corpus)
+
+
 @pytest.mark.parametrize("new", [[], [200, 201, 202]])
 def test_damaged_rows_shards_are_made_again_with_the_same_bytes(
     corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path, new: list[int]
