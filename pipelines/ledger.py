@@ -19,7 +19,6 @@ from pathlib import PurePosixPath
 
 import pydantic
 
-from janus.data.verified import Verified
 from pipelines.shardio import ShardError, ShardReader, Written, open_shard
 from schemas.digest import canonical_json, digest
 from schemas.files import TEMPORARY
@@ -28,6 +27,7 @@ from schemas.manifest import FORMAT, ShardManifest, TrainSummary, check_format
 from schemas.sample import Task
 from storage.places import Place, as_store
 from storage.store import Listed, Store, plain_key
+from storage.verified import Verified
 
 KEY_DIGITS = 12
 SCRATCH = ".scratch"
@@ -118,7 +118,7 @@ def _parsed(data: bytes, path: str) -> ShardManifest:
 def find(corpus: Place, path: str, verified: Verified | None = None) -> ShardManifest | None:
     """The manifest of `path` if that shard is committed and its file is what it should be, else None: it is made again.
 
-    A file in a folder is hashed once per machine and remembered (janus/data/verified.py); of an object, its key says
+    A file in a folder is hashed once per machine and remembered (storage/verified.py); of an object, its key says
     its content, and the size is asked.
     """
     try:
@@ -130,7 +130,7 @@ def find(corpus: Place, path: str, verified: Verified | None = None) -> ShardMan
         return None
     if store.folder is not None:
         try:
-            (verified or Verified()).check(store.folder / path, manifest.sha256)
+            (verified or Verified()).check(store.fetch(path, manifest.sha256, manifest.bytes), manifest.sha256)
         except (ValueError, FileNotFoundError):
             return None
     return manifest

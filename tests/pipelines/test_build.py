@@ -389,7 +389,8 @@ def test_keep_last_deletes_what_no_kept_snapshot_needs(model: Path, tmp_path: Pa
     corpus = tmp_path / "c"
 
     def settings(words: int) -> CorpusSpec:
-        return spec(model, [folder_source(photos)], filters={"caption_length": {"min_words": words}})
+        source = folder_source(photos, allow_empty=True)
+        return spec(model, [source], filters={"caption_length": {"min_words": words}})
 
     first = build(settings(0), corpus, Operations())
     second = build(settings(99), corpus, Operations())
