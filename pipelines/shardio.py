@@ -150,7 +150,7 @@ def open_shard(corpus: Place, path: str, manifest: ShardManifest) -> ShardReader
         mapped = pa.memory_map(str(file))
         try:
             return pa.ipc.open_file(mapped)
-        except (ValueError, OSError) as error:  # pyarrow raises both, in its own words
+        except (pa.ArrowException, OSError) as error:  # pyarrow raises several, in its own words
             raise ShardError(f"{path}: not an Arrow file ({str(error).splitlines()[0]}); {remedy}") from None
 
     try:
