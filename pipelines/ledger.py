@@ -27,6 +27,7 @@ from schemas.manifest import FORMAT, ShardManifest, TrainSummary, check_format
 from schemas.sample import Task
 from storage.places import Place, as_store
 from storage.store import Listed, Store, plain_key
+from storage.verified import Verified
 
 KEY_DIGITS = 12
 SCRATCH = ".scratch"
@@ -114,22 +115,32 @@ def _parsed(data: bytes, path: str) -> ShardManifest:
     return manifest
 
 
-def find(corpus: Place, path: str) -> ShardManifest | None:
-    """The manifest of `path` if that shard is committed and its file has the size it should have, else None.
+def find(corpus: Place, path: str, verified: Verified | None = None) -> ShardManifest | None:
+    """The manifest of `path` if that shard is committed and its file is what it should be, else None: it is made again.
 
-    Content is hashed when it is read (`shardio.open_shard`), not here: asking is cheap.
+    A file in a folder is hashed once per machine and remembered (storage/verified.py); of an object, its key says
+    its content, and the size is asked.
     """
     try:
         manifest = load_manifest(corpus, path)
     except ShardError:
         return None
-    return manifest if as_store(corpus).content_size(path, manifest.sha256) == manifest.bytes else None
+    store = as_store(corpus)
+    if store.content_size(path, manifest.sha256) != manifest.bytes:
+        return None
+    if store.folder is not None:
+        try:
+            (verified or Verified()).check(store.fetch(path, manifest.sha256, manifest.bytes), manifest.sha256)
+        except (ValueError, FileNotFoundError):
+            return None
+    return manifest
 
 
 def find_all(corpus: Place, paths: Sequence[str]) -> list[ShardManifest | None]:
     """`find` for each path. An object store is asked many things at once."""
     if as_store(corpus).folder is not None:
-        return [find(corpus, path) for path in paths]
+        verified = Verified()
+        return [find(corpus, path, verified) for path in paths]
     with ThreadPoolExecutor(REQUESTS) as threads:
         return list(threads.map(partial(find, corpus), paths))
 

@@ -147,7 +147,11 @@ def open_shard(corpus: Place, path: str, manifest: ShardManifest) -> ShardReader
                 )
             if file_sha256(file) != manifest.sha256:
                 raise ShardError(f"{path}: content differs from its manifest's sha256 (flipped bit?); {remedy}")
-        return pa.ipc.open_file(pa.memory_map(str(file)))
+        mapped = pa.memory_map(str(file))
+        try:
+            return pa.ipc.open_file(mapped)
+        except (pa.ArrowException, OSError) as error:  # pyarrow raises several, in its own words
+            raise ShardError(f"{path}: not an Arrow file ({str(error).splitlines()[0]}); {remedy}") from None
 
     try:
         reader = open_fetched(store, path, manifest.sha256, manifest.bytes, checked)

@@ -98,7 +98,7 @@ class Source(_Model):
     """Greatest share of rows that cannot be read (broken JSON, a missing field, a forbidden path). More stop the build:
     then the description is wrong, or the copy."""
     allow_empty: bool = False
-    """Whether a source without any row is in order."""
+    """Whether a source without any row, or of which no row is kept, is in order."""
     on_removed: Literal["keep", "drop"] = "keep"
     """What a refresh does with rows that the source no longer has. Changed rows are replaced either way."""
 

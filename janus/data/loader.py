@@ -15,11 +15,11 @@ from janus.data.mixture import phases, source_uses
 from janus.data.order import ORDER_VERSION
 from janus.data.plan import Draw, Forecast, Plan
 from janus.data.shards import check_files
-from janus.data.verified import Verified
 from janus.packed import PackedBatch
 from schemas.digest import digest
 from schemas.manifest import Snapshot
 from storage.places import Place, waiting
+from storage.verified import Verified
 
 FETCHES = 8
 """Shards fetched at a time, where the corpus lies in an object store."""

@@ -14,7 +14,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -27,13 +26,13 @@ from janus.data.config import DataConfig, DataOrder
 from janus.data.mixed_pool import MixedPool
 from janus.data.plan import Phase, Plan, augmentation
 from janus.data.shards import Pool
-from janus.data.verified import Verified
 from janus.plain import fill, overlay
 from janus.presets import NAMES as PRESETS
 from janus.presets import read_preset
 from schemas.manifest import Snapshot, SnapshotShard, load_snapshot
 from schemas.sample import TASKS, Task
 from storage.places import Place
+from storage.verified import Verified
 
 ROUNDS = 20
 """Attempts at shares that keep the caps. Shares change the mean length, hence how many documents a run takes."""
@@ -218,8 +217,8 @@ def repeats(uses: Sequence[SourceUse]) -> list[str]:
 class Command:
     """Which source gives how many samples, tokens and epochs over a whole run. Nothing is trained."""
 
-    corpus: Annotated[Path, tyro.conf.Positional]
-    """Corpus folder with a published snapshot."""
+    corpus: Annotated[str, tyro.conf.Positional]
+    """Corpus folder, or its address (s3://, gs://, az://), with a published snapshot."""
     data: DataConfig
     steps: int
     """Steps of the run."""

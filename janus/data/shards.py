@@ -21,12 +21,12 @@ import pyarrow as pa
 from janus.data.blocks import Stream, stream
 from janus.data.config import DataOrder
 from janus.data.order import key64
-from janus.data.verified import Verified
 from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
 from schemas.sample import UID_BYTES
 from storage.places import Place, as_store, open_fetched
 from storage.store import content_key
+from storage.verified import Verified
 
 PLANNED = ("uid", "length", "short_length")
 """Columns that planning needs."""

@@ -21,6 +21,10 @@ class Superseded(ValueError):
     """Another build published a snapshot since this one began: plan again from there."""
 
 
+class EmptySnapshot(ValueError):
+    """No row is left to train on, and not every source may be empty."""
+
+
 class FunnelError(ValueError):
     """Rows in are not kept + dropped + failed: a bug or a tampered corpus, never to be published."""
 
@@ -122,9 +126,18 @@ def make_snapshot(build: Build, shards: Sequence[Shard]) -> Snapshot:
 def publish(build: Build, shards: Sequence[Shard]) -> Snapshot:
     """Publish the snapshot of `shards` and return it. If nothing changed since the parent, that is returned.
 
-    Raises FunnelError if the counts do not add up; nothing is published then.
+    Raises FunnelError if the counts do not add up, EmptySnapshot if no row was kept; nothing is published then.
     """
     snapshot = make_snapshot(build, shards)
+    if not snapshot.rows() and not all(source.allow_empty for source in build.spec.sources):
+        lost = Counter[str]()
+        for counts in snapshot.funnel.values():
+            lost.update({name: count for name, count in counts.items() if name not in ("rows", Drop.KEPT.value)})
+        reasons = ", ".join(f"{name} {count}" for name, count in sorted(lost.items())) or "no source has a row"
+        raise EmptySnapshot(
+            f"{build.corpus.url}: no row is kept ({reasons}), so nothing is published; allow_empty = true in every "
+            "source allows it"
+        )
     parent = build.parent
     if parent and snapshot.model_copy(update={"number": parent.number, "parent": parent.parent}) == parent:
         return parent

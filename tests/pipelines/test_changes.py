@@ -36,12 +36,12 @@ class World:
         self.first = self.build()
         self.files = contents(self.corpus)
 
-    def build(self) -> Snapshot:
-        return build(self.spec, self.corpus, Operations())
+    def build(self, workers: int = 1) -> Snapshot:
+        return build(self.spec, self.corpus, Operations(workers=workers))
 
-    def refreshed(self) -> dict[str, int]:
+    def refreshed(self, workers: int = 1) -> dict[str, int]:
         """Build again and check what must hold; the funnel of the source."""
-        found = self.build()
+        found = self.build(workers)
         report = verify(self.corpus)
         assert report.differences == ()
         old = {path: sha for path, sha in self.files.items() if not path.startswith(("LATEST", "readings"))}
@@ -89,11 +89,11 @@ def test_a_row_that_cannot_be_read_any_more_replaces_nothing(model: Path, tmp_pa
     assert world.refreshed() == {"rows": 10, "kept": 9, "missing_file": 1}
 
 
-def test_two_ways_to_the_same_versions_give_the_same_bytes(model: Path, tmp_path: Path) -> None:
+def test_one_worker_and_two_give_the_same_versions_and_bytes(model: Path, tmp_path: Path) -> None:
     found = []
-    for name in ("one", "two"):
-        world = World(tmp_path / name, model)
+    for workers in (1, 2):
+        world = World(tmp_path / str(workers), model)
         write(world.photos, captions(world.photos) | {"0.jpg": "New words for the first one."})
-        world.refreshed()
+        world.refreshed(workers)
         found.append(contents(world.corpus))
     assert found[0] == found[1]

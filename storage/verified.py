@@ -52,7 +52,7 @@ class Verified:
         if key not in self._known:
             found = _sha256(path)
             if _key(path, sha256) != key:
-                raise ValueError(f"{path}: cut or replaced while training (as it was read); start again")
+                raise ValueError(f"{path}: cut or replaced while it was read; start again")
             if found != sha256:
                 raise ValueError(f"{path}: its content is not what the snapshot says; restore it or build again")
             # A cache that cannot be written costs time, and no more.
