@@ -83,8 +83,11 @@ def opened(
     snapshot, the spec contradicts itself, or the model cannot be read.
     """
     from janus.model.checkpoints.fingerprint import fingerprints
+    from pipelines.decontamination.sets import files_of
 
     select(spec)
+    for name, path in spec.decontaminate.sets.items():
+        files_of(name, path)
     store = as_store(corpus)
     with ledger.locked(store):
         latest = store.read_versioned(LATEST)

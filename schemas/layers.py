@@ -1,6 +1,7 @@
 """The Arrow schema of every layer (design D2). Layers lie side by side: row i of one is row i of the next.
 
-rows → raw → signals → decision (all rows of a shard, sorted by uid) and train (the kept rows only, same order).
+rows → raw → signals → contamination → decision (all rows of a shard, sorted by uid) and train (the kept rows only, in
+the same order).
 
 Each layer has a version of its own, in its files and in their keys (design D14). A change of columns or of their
 meaning raises that one and is a line in CHANGELOG.md; readers refuse another version. The signals are a layer each,
@@ -92,6 +93,19 @@ RAW = _schema(
 )
 """Original bytes, text and provenance, one outcome per row."""
 
+CONTAMINATION = _schema(
+    "contamination",
+    1,
+    [
+        pa.field("uid", UID, nullable=False),
+        pa.field(
+            "item", pa.string()
+        ),  # of an evaluation set that the row holds: set/file:row, or set/file of a picture
+        pa.field("by", pa.string()),  # what they agree in: sha256, phash or text
+    ],
+)
+"""Which rows hold something of an evaluation set; only in corpora whose spec names such sets."""
+
 DECISION = _schema(
     "decision",
     1,
@@ -120,8 +134,14 @@ TRAIN = _schema(
 )
 """Ready to use (design D6). Task, source and group are those of the shard: see the snapshot."""
 
-LAYERS: dict[str, pa.Schema] = {"rows": ROWS, "raw": RAW, "decision": DECISION, "train": TRAIN}
-"""Layer name to schema, in the order they are made; the signals come between raw and decision."""
+LAYERS: dict[str, pa.Schema] = {
+    "rows": ROWS,
+    "raw": RAW,
+    "contamination": CONTAMINATION,
+    "decision": DECISION,
+    "train": TRAIN,
+}
+"""Layer name to schema, in the order they are made; the signals come after raw."""
 
 SIGNALS = "signals/"
 """What the name of a signal's layer begins with."""

@@ -3,7 +3,8 @@
 A corpus folder:
 
     corpus/
-      rows|raw|decision|train/<source>/<shard>.<key>.arrow    and  .json beside it: the manifest, written last
+      rows|raw|contamination|decision|train/<source>/<shard>.<key>.arrow    and .json beside it: the manifest,
+                                                                            written last
       signals/<signal>/<source>/<shard>.<key>.arrow           the same for each signal
       snapshots/<number>-<digest>.json                        immutable
       LATEST                                                  name of the newest snapshot, replaced atomically
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pydantic
 
@@ -140,6 +142,15 @@ class Snapshot(_Model):
     """Per task: power-of-two upper bound of the token length to number of rows."""
     licences: dict[str, int]
     """Licence to kept rows; "" counts rows whose source states none."""
+    decontamination: dict[str, str] = {}
+    """Evaluation sets that its rows were compared with, by name, and the digests of their files."""
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_empty(self, dump: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if not self.decontamination:
+            content.pop("decontamination", None)  # so that snapshots without any keep their names
+        return content
 
     @property
     def name(self) -> str:

@@ -81,6 +81,7 @@ class Drop(StrEnum):
     KEPT = "kept"
     UPDATED = "updated"  # its source has a newer version of it, which is another row
     REMOVED = "removed"  # gone at its source, which has `on_removed = "drop"`
+    CONTAMINATED = "contaminated"  # holds a picture or a text of an evaluation set (docs/dedup.md)
     DUPLICATE_EXACT = "duplicate_exact"  # same image bytes, or same sample for texts, pages and chats, as a kept row
     DUPLICATE_NEAR = "duplicate_near"  # perceptual hash within the radius of a kept row
     TOO_LONG = "too_long"  # more tokens than the model's context

@@ -39,21 +39,52 @@ Settings = Annotated[dict[str, dict[str, Any]], pydantic.BeforeValidator(_tables
 """Name of a signal or filter to its options. They are checked where the modules are, in pipelines/selection.py."""
 
 
+def _radius(value: Any) -> Any:
+    if value is True:
+        raise ValueError("expected a number of bits from 0 to 16, or false for no comparison by perceptual hash")
+    return None if value is False else value
+
+
+Radius = Annotated[Annotated[int, pydantic.Field(ge=0, le=16)] | None, pydantic.BeforeValidator(_radius)]
+"""Bits of 64 in which perceptual hashes may differ; None, in a spec `false`, for no comparison."""
+
+SHORT_NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+
+
 class Dedup(_Model):
     """Duplicate removal, within and across the sources of a task."""
 
     exact: bool = True
     """By SHA-256 of the content."""
-    near_radius: int | None = pydantic.Field(default=4, ge=0, le=16)
+    near_radius: Radius = 4
     """Pictures whose 64-bit perceptual hashes differ in at most so many bits are duplicates. 0: equal hashes, which
     different pictures of little detail can have too. `near_radius = false` switches the comparison off."""
 
-    @pydantic.field_validator("near_radius", mode="before")
+
+class Decontaminate(_Model):
+    """Removal of rows that hold a picture or a question of an evaluation set (docs/dedup.md)."""
+
+    sets: dict[str, str] = {}
+    """Short name of each evaluation set to its file or folder: pictures, tables of questions, lists of hashes."""
+    phash_radius: Radius = 4
+    """Pictures whose 64-bit perceptual hashes differ in at most so many bits are the same. `phash_radius = false`
+    compares bytes only."""
+    ngram: int = pydantic.Field(default=13, ge=2, le=64)
+    """A row that shares so many words in a row with a text of a set holds it. 13 as for GPT-3 (arXiv 2005.14165,
+    appendix C)."""
+    min_words: int = pydantic.Field(default=5, ge=1)
+    """Texts shorter than `ngram` words are held by a row of which they are a whole message or line; those of fewer
+    words than this are not compared."""
+
+    @pydantic.field_validator("sets")
     @classmethod
-    def _off(cls, value: Any) -> Any:
-        if value is True:
-            raise ValueError("expected a number of bits from 0 to 16, or false for no comparison by perceptual hash")
-        return None if value is False else value
+    def _named(cls, sets: dict[str, str]) -> dict[str, str]:
+        for name, path in sets.items():
+            if not re.fullmatch(SHORT_NAME, name):
+                raise ValueError(f"set name {name!r}: use lower-case letters, digits, - and _")
+            if not path:
+                raise ValueError(f"{name}: expected a file or folder, found an empty path")
+        return sets
 
 
 class Source(_Model):
@@ -112,7 +143,7 @@ class Source(_Model):
     @pydantic.field_validator("name")
     @classmethod
     def _safe_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+        if not re.fullmatch(SHORT_NAME, name):
             raise ValueError(f"source name {name!r}: use lower-case letters, digits, - and _ (it names folders)")
         return name
 
@@ -174,6 +205,7 @@ class CorpusSpec(_Model):
     filters: Settings = {}
     """Filters in the order in which they are tried: the first that drops a row is its reason."""
     dedup: Dedup = Dedup()
+    decontaminate: Decontaminate = Decontaminate()
     limits: Limits = Limits()
     tokenize: Tokenize = Tokenize()
 

@@ -24,6 +24,7 @@ from pipelines.filters import Filter, Mask
 from pipelines.shardio import write_table
 from pipelines.steps.changes import Superseded
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
+from pipelines.steps.decontaminate import decontaminate
 from pipelines.steps.dedup import DedupWork, Duplicate, duplicates_digest
 from pipelines.steps.dedup_passes import (
     AllPassesStep,
@@ -145,9 +146,10 @@ def step_spec(rules: Rules) -> ledger.StepSpec:
 
 
 def _inputs(shard: Shard, filters: Sequence[Filter]) -> dict[str, str]:
-    """The signals that decide: others may come and go."""
+    """The signals that decide, and the contamination layer: others may come and go."""
     names = {"image", *(field.partition(".")[0] for field in fields_of(filters))}
-    return shard.inputs(*sorted({signal_layer(name) for name in names} & shard.layers.keys()))
+    layers = {"contamination", *(signal_layer(name) for name in names)}
+    return shard.inputs(*sorted(layers & shard.layers.keys()))
 
 
 def _gates(build: Build, shards: Sequence[Shard]) -> dict[tuple[str, int], Gates]:
@@ -210,6 +212,7 @@ def _on_engine(build: Build, rows: int, name: str, do: Pass, items: Sequence[Pas
 
 def decide(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     """Add the decision layer. `shards` are all of the corpus, in plan's order."""
+    shards = decontaminate(build, shards)
     with run_folder_in(build.scratch, "dedup") as scratch:
         gates = _gates(build, shards)
         duplicates = _duplicates(build, shards, gates, scratch)

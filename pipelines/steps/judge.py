@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.filters import Filter, Mask
-from schemas.reasons import Outcome
+from pipelines.steps.signal_table import CONTAMINATED
+from schemas.reasons import Drop, Outcome
 
 
 def fields_of(filters: Iterable[Filter]) -> list[str]:
@@ -24,9 +25,10 @@ def loaded(signals: pa.Table) -> pa.Table:
 
 
 def judge(signals: pa.Table, filters: Sequence[Filter], gates: Mapping[str, Any]) -> np.ndarray:
-    """Reason (str) per row, None where no filter drops it or its images did not load: object[N].
+    """Reason (str) per row, None where nothing drops it or its images did not load: object[N].
 
-    Filters are tried in their order, those that compare rows after all others.
+    That a row holds something of an evaluation set comes first, then filters in their order, those that compare rows
+    after all others.
 
     Args:
         signals: columns `image.outcome` and those that the filters read (pipelines/steps/signal_table.py).
@@ -35,6 +37,10 @@ def judge(signals: pa.Table, filters: Sequence[Filter], gates: Mapping[str, Any]
     """
     reasons = np.full(signals.num_rows, None, dtype=object)
     undecided = np.array(signals.column("image.outcome").to_pylist(), dtype=object) == Outcome.OK.value
+    if CONTAMINATED in signals.column_names:
+        contaminated = undecided & signals.column(CONTAMINATED).is_valid().to_numpy()
+        reasons[contaminated] = Drop.CONTAMINATED.value
+        undecided &= ~contaminated
     for filter in sorted(filters, key=lambda filter: filter.gate is not None):
         dropped = undecided & filter.drops(signals, gates.get(filter.name))
         reasons[dropped] = filter.reason

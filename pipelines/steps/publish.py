@@ -45,6 +45,8 @@ def spec_digest(build: Build) -> str:
             for signal in selection.signals
             for spec in [build.signal_specs[signal.name]]
         }
+    if build.spec.decontaminate.sets:
+        content["decontaminate"]["sets"] = sorted(build.spec.decontaminate.sets)  # what is in them: the snapshot says
     content["sources"].sort(key=lambda source: source["name"])
     content.pop("filters", None)
     return digest(content)
@@ -88,6 +90,13 @@ def _skipped(build: Build, shards: Sequence[Shard]) -> dict[str, dict[str, int]]
     return found
 
 
+def _decontamination(shards: Sequence[Shard]) -> dict[str, str]:
+    """Evaluation sets that all shards were compared with, by name, and the digests of their files."""
+    return next(
+        (dict(shard.layers["contamination"].fingerprints) for shard in shards if "contamination" in shard.layers), {}
+    )
+
+
 def make_snapshot(build: Build, shards: Sequence[Shard]) -> Snapshot:
     """The snapshot over `shards`. Raises FunnelError if the counts do not add up."""
     counts = funnel(shards)
@@ -120,6 +129,7 @@ def make_snapshot(build: Build, shards: Sequence[Shard]) -> Snapshot:
         skipped=_skipped(build, shards),
         length_histogram=length_histogram,
         licences=licences,
+        decontamination=_decontamination(shards),
     )
 
 

@@ -12,9 +12,12 @@ from pipelines.signals import field_type
 from schemas.layers import SIGNALS
 from storage.store import Store
 
+CONTAMINATED = "contamination.item"
+"""Column of a table of signals that says which item of an evaluation set a row holds; absent if no sets are named."""
+
 
 def signal_table(corpus: Store, paths: Mapping[str, str], fields: Iterable[str]) -> pa.Table:
-    """Columns `uid`, `image.outcome` and the signal fields asked for, of every row of a shard.
+    """Columns `uid`, `image.outcome`, the signal fields asked for and CONTAMINATED, of every row of a shard.
 
     Args:
         paths: layer to the path of the shard there; layers that are no signals are left alone.
@@ -39,4 +42,9 @@ def signal_table(corpus: Store, paths: Mapping[str, str], fields: Iterable[str])
         if not found.setdefault("uid", table.column("uid")).equals(table.column("uid")):
             raise ShardError(f"{path}: its rows are not those of the other layers; delete it and build again")
         found |= {f"{signal}.{name}": table.column(name) for name in columns}
+    if (path := paths.get("contamination")) is not None:
+        table = ledger.open_input(corpus, path)[1].table(["uid", "item"])
+        if not found["uid"].equals(table.column("uid")):
+            raise ShardError(f"{path}: its rows are not those of the other layers; delete it and build again")
+        found[CONTAMINATED] = table.column("item")
     return pa.table(found)
