@@ -125,9 +125,8 @@ def run_command(words: Sequence[str]) -> int | None:
     if name is None:
         raise cli.UserError(unknown(words))
     command, rest = COMMANDS[name], words[len(name.split()) :]
-    own = " ".join(name.split()[: len(name.split()) - len(command.words)])
-    cli.started_as(f"{PROGRAM} {own}", f"{PROGRAM} {command.example}")
-    sys.argv[:] = [f"{PROGRAM} {own}", *command.words, *rest]
+    cli.started_as(f"{PROGRAM} {name}", f"{PROGRAM} {command.example}")
+    sys.argv[:] = [f"{PROGRAM} {name}", *command.words, *rest]
     try:
         code: int | None = importlib.import_module(command.module).main()
     except ModuleNotFoundError as error:
