@@ -8,9 +8,6 @@ from pathlib import Path
 
 from rich.table import Table
 
-from demo.chain import Chain
-from demo.screen import Screen, duration
-from demo.steps import plan
 from janus import cli
 
 
@@ -24,6 +21,11 @@ def demo(out: Path = Path("runs/demo"), scenes: int = 8000, seed: int = 0) -> No
     """
     if scenes < 1:
         raise cli.UserError(f"--scenes {scenes}: expected at least 1")
+    # Late: --help does not wait for them.
+    from demo.chain import Chain
+    from demo.screen import Screen, duration
+    from demo.steps import plan
+
     console = cli.console()
     steps = plan(out, scenes, seed)
     screen = Screen(console, [step.title for step in steps])

@@ -10,17 +10,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from flows.api import prefect_api
 from janus import cli
-from pipelines.funnel import funnels
-from schemas.manifest import Snapshot, load_snapshot
 from schemas.spec import CorpusSpec, Operations, load_specs
 from storage.places import join
 
+if TYPE_CHECKING:
+    from schemas.manifest import Snapshot
+
+PROG = "python -m flows.corpus"
 HOME = Path("runs/prefect")
 """Database, results and log of the private Prefect server."""
 
@@ -48,15 +50,16 @@ class Command:
 
 def main() -> None:
     """Parse the command line and build."""
-    command = cli.parse(Command, prog="python -m flows.corpus")
+    command = cli.parse(Command, prog=PROG)
     variables, serve = cli.pairs(command.set, "--set"), cli.pairs(command.serve, "--serve", "HOST:PORT=FOLDER")
     if not command.specs:
-        raise cli.UserError("no corpus spec given (see python -m flows.corpus --help)")
+        raise cli.UserError(f"no corpus spec given (see {cli.program(PROG)} --help)")
     specs = load_specs(command.specs, variables)  # a mistake shows before anything starts
     with prefect_api(HOME) as wait_for_api:
         from flows import progress
         from flows.build import FLOWS
         from pipelines.engine.bars import shown
+        from schemas.manifest import load_snapshot
 
         with shown() as on_progress, progress.listening(on_progress):
             wait_for_api()
@@ -71,6 +74,8 @@ def summary(out: str | Path, spec: CorpusSpec, snapshot: Snapshot, before: str |
     """What came of a build, in a line or two."""
     if snapshot.name == before:
         return f"{spec.name}: nothing to do, {snapshot.name} is up to date ({seconds:.1f} s)"
+    from pipelines.funnel import funnels
+
     counts = funnels(snapshot)
     kept, rows = sum(one.kept for one in counts), sum(one.rows for one in counts)
     lost: dict[str, int] = {}
@@ -83,6 +88,8 @@ def summary(out: str | Path, spec: CorpusSpec, snapshot: Snapshot, before: str |
 
 
 def _latest(corpus: str) -> str | None:
+    from schemas.manifest import load_snapshot
+
     try:
         return load_snapshot(corpus).name
     except (FileNotFoundError, ValueError):

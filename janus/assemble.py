@@ -29,7 +29,7 @@ class Assemble:
 
     out: Path
     """Folder to write: a Hugging Face Janus."""
-    preset: Literal["janus-1.3b", "janus-pro-1b", "janus-pro-7b", "tiny"] = "janus-1.3b"
+    preset: Literal["janus-1.3b", "janus-pro-1b", "janus-pro-7b", "mini", "tiny"] = "janus-1.3b"
     """Sizes of the parts that are not named, and the chat style."""
     llm: Path | None = None
     """Folder of any causal language model that transformers opens, with its tokenizer.json."""

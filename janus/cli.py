@@ -21,6 +21,7 @@ import io
 import itertools
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -38,6 +39,20 @@ USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryErro
 
 class UserError(ValueError):
     """A mistake of the person at the keyboard: wrong argument, file or combination of settings."""
+
+
+_STARTED_AS: list[str] = []
+"""Name and example of the command that is running, if it was started by a name of its own."""
+
+
+def started_as(name: str, example: str) -> None:
+    """Let help and errors call the command `name`, and the help show `example`: `janus-forge train`, for one."""
+    _STARTED_AS[:] = [name, example]
+
+
+def program(module: str) -> str:
+    """How the running command was called: as `module` ("python -m janus.train") or by a name of its own."""
+    return _STARTED_AS[0] if _STARTED_AS else module
 
 
 def console() -> Console:
@@ -63,6 +78,10 @@ def parse(
     import tyro
 
     options: dict[str, Any] = {} if default is None else {"default": default}
+    if _STARTED_AS:
+        name, example = _STARTED_AS
+        text = (description or inspect.getdoc(command) or "").partition("\nArgs:")[0].replace(prog, name)
+        prog, description = name, text if name in text else f"{text.rstrip()}\n\nExample:\n\n{example}"
     written = io.StringIO()
     try:
         with contextlib.redirect_stderr(written):
@@ -130,10 +149,23 @@ def _one_line(box: str) -> str:
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a command and exit: 0, its own code, or 1 with one red line on stderr for what a user can cause.
 
-    Other exceptions are bugs and keep their traceback; so do user errors where JANUS_TRACEBACK is set.
+    Other exceptions are bugs and keep their traceback; so do user errors where JANUS_TRACEBACK is set. A reader of the
+    output that has gone, as `head` does, ends the command silently with 141, the code of a program that SIGPIPE ends.
+    (SIGPIPE itself stays ignored: it would end the process for a closed socket too.)
     """
     try:
-        sys.exit(main())
+        try:
+            code = main()
+        except SystemExit as stop:
+            code = stop.code  # type: ignore[assignment]
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:
+        if not (gone := [file for file in (1, 2) if _reader_is_gone(file)]):
+            raise
+        for file in gone:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file)
+        sys.exit(141)
     except USER_ERRORS as error:
         if os.environ.get("JANUS_TRACEBACK"):
             raise
@@ -142,6 +174,12 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _reader_is_gone(file: int) -> bool:
+    poll = select.poll()
+    poll.register(file, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def escape(text: str) -> str:

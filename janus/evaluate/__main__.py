@@ -71,7 +71,7 @@ def main() -> None:
     chosen = choose(benchmarks, arguments.data, arguments.limit)
     models = {"model": arguments.model, "baseline": arguments.baseline}
     if needs_model(chosen) and not arguments.model:
-        raise cli.UserError(f"--model is missing: a Janus folder or hub id (see {PROG} --help)")
+        raise cli.UserError(f"--model is missing: a Janus folder or hub id (see {cli.program(PROG)} --help)")
 
     from janus.train.world import join_world
 

@@ -19,12 +19,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from janus.cli import UserError, console, parse, run
+from janus.cli import UserError, console, parse, program, run
 from janus.plain import overlay
 from janus.presets import NAMES as PRESETS
 from janus.train.presets import STAGES, recipe
 from janus.train.recipe import Recipe
-from schemas.manifest import load_snapshot
 from schemas.plugins import did_you_mean
 
 PROG = "python -m janus.train"
@@ -70,7 +69,7 @@ def read_command(args: list[str]) -> Command:
     try:
         chosen, rest = first.parse_known_args(args)
     except argparse.ArgumentError as error:
-        raise UserError(f"{error} (see {PROG} --help)") from None
+        raise UserError(f"{error} (see {program(PROG)} --help)") from None
     given = read_config(Path(chosen.config)) if chosen.config else {}
     changes = given.pop("recipe", {})
     if not isinstance(changes, dict):
@@ -137,6 +136,8 @@ def read_config(path: Path) -> dict[str, Any]:
 def main() -> None:
     """Read the command line and train."""
     command = read_command(sys.argv[1:])
+    from schemas.manifest import load_snapshot
+
     # Wrong paths are answered at once: importing torch and transformers takes seconds.
     load_snapshot(command.data, command.snapshot or None)
     if not (command.model / "config.json").is_file():

@@ -41,4 +41,4 @@ def test_a_part_of_ones_own_replaces_the_presets() -> None:
 def test_an_unknown_preset_is_named() -> None:
     with pytest.raises(ValueError, match=r"preset 'janus-70b': expected one of janus-1\.3b, janus-pro-1b"):
         preset_config("janus-70b", image_token_id=0)
-    assert set(PRESETS) == {"janus-1.3b", "janus-pro-1b", "janus-pro-7b", "tiny"}
+    assert set(PRESETS) == {"janus-1.3b", "janus-pro-1b", "janus-pro-7b", "mini", "tiny"}

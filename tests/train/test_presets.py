@@ -49,7 +49,7 @@ def test_published_presets_are_the_tables(preset: str, stage: int) -> None:
 def test_stages_train_what_the_paper_says(preset: str) -> None:
     first, second, third = (set(recipe(preset, stage).train) for stage in STAGES)
     assert first - {"code_embedding"} == {"understanding_adaptor", "generation_adaptor", "image_head"}
-    assert ("code_embedding" in first) == (preset == "tiny")
+    assert ("code_embedding" in first) == (preset in ("mini", "tiny"))
     assert second == set(MODULES) - {"understanding_encoder", "vq"}
     assert third == set(MODULES) - {"vq"}
 
