@@ -58,7 +58,6 @@ def small_model(seed: int = 0) -> Mask2FormerForUniversalSegmentation:
 @pytest.mark.parametrize("size", [(64, 96), (160, 128)])  # both have maps smaller than a window
 def test_a_converted_checkpoint_computes_what_openmmlabs_layout_says(size: tuple[int, int]) -> None:
     model = small_model().double()
-    mask2former.Mask2FormerDetector(model)
     pixels = torch.randn(3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     state = {name: one.double() if one.is_floating_point() else one for name, one in random_state(SMALL).items()}
     classes, masks = forward(state, SMALL, pixels)
@@ -155,7 +154,7 @@ def colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     save_file(open_clip.create_model("colour-toy").state_dict(), tmp_path / "colours.safetensors")
     monkeypatch.setattr(mask2former, "COLOR_MODEL", "colour-toy")
-    monkeypatch.setattr(mask2former, "SHORT_SIDE", 64)
+    monkeypatch.setattr(mask2former, "SHORT_SIDE", 32)
     return tmp_path / "colours.safetensors"
 
 
@@ -169,7 +168,7 @@ def test_twenty_prompts_are_judged_end_to_end(tmp_path: Path, colors: Path, monk
         prompts.append({"tag": tasks[index % 4], "prompt": f"a photo of a {CLASSES[index]}", "include": [wanted]})
         path = draw.path_of(tmp_path / "pictures", f"{index:05d}/0000")
         path.parent.mkdir(parents=True)
-        noise = np.random.default_rng(index).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        noise = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(noise).save(path)
     metadata = write_lines(tmp_path / "prompts.jsonl", prompts)
     for seed, name in enumerate(("first", "second")):
@@ -212,7 +211,7 @@ def test_twenty_prompts_are_judged_end_to_end(tmp_path: Path, colors: Path, monk
 
 
 def test_facebooks_weights_judge_the_same_pictures(tmp_path: Path, colors: Path) -> None:
-    """One set of pictures, two columns whose protocols differ; a missing file is asked for by the column's own option."""
+    """One set of pictures, two columns whose protocols differ; messages name the column's own options."""
     ours = geneval.Benchmark(detector="mask2former", weights=str(tmp_path / "a"), color_weights=str(colors))
     small_model(0).save_pretrained(tmp_path / "a")
     config = small_model(1)

@@ -47,14 +47,7 @@ class Mask2FormerDetector:
         least: float = THRESHOLD,
     ) -> None:
         """`least`: confidence up to which objects are left out; GenEval counts none below."""
-        from transformers.models.swin.modeling_swin import SwinLayer
-
         self._model, self._read_colors, self._least = model.eval(), read_colors, least
-        for module in model.modules():
-            if isinstance(module, SwinLayer):
-                # It would shrink the window, for good, at the first picture with a map of 7 cells or fewer across;
-                # OpenMMLab's pads such a map.
-                module.set_shift_and_window_size = lambda input_resolution: None
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         """Objects of `image` uint8[H, W, 3], the surest first."""
@@ -238,7 +231,7 @@ def _folder(weights: str) -> Path:
 
     if not weights:
         raise ValueError(
-            "the detector mask2former needs weights (--geneval.weights): the folder that convert_detector wrote"
+            "the detector mask2former needs weights (--geneval.weights): a folder that convert_detector wrote"
         )
     return local_folder(weights, weights=True)
 
