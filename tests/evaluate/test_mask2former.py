@@ -154,7 +154,7 @@ def colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     save_file(open_clip.create_model("colour-toy").state_dict(), tmp_path / "colours.safetensors")
     monkeypatch.setattr(mask2former, "COLOR_MODEL", "colour-toy")
-    monkeypatch.setattr(mask2former, "SHORT_SIDE", 32)
+    monkeypatch.setattr(mask2former, "SHORT_SIDE", 64)
     return tmp_path / "colours.safetensors"
 
 
