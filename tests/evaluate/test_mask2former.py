@@ -158,10 +158,13 @@ def colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "colours.safetensors"
 
 
-def test_twenty_prompts_are_judged_end_to_end(tmp_path: Path, colors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_prompts_are_judged_end_to_end(
+    number: int, tmp_path: Path, colors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tasks = ("single_object", "colors", "position", "counting")
     prompts: list[dict[str, Any]] = []
-    for index in range(20):
+    for index in range(number):
         wanted: dict[str, Any] = {"class": CLASSES[index], "count": 1}
         if tasks[index % 4] == "colors":
             wanted["color"] = "red"
@@ -202,7 +205,7 @@ def test_twenty_prompts_are_judged_end_to_end(tmp_path: Path, colors: Path, monk
     first = run("first")["benchmarks"]["geneval"]
     assert first["protocol"].startswith("geneval, mask2former OpenMMLab ")
     rows = [json.loads(line) for line in (tmp_path / "out-first/geneval/rows.jsonl").read_text().splitlines()]
-    assert len(rows) == 20
+    assert len(rows) == number
     found = [one for row in rows for one in row["found"]]
     assert found
     assert {one["color"] for one in found} <= set(mask2former.COLORS)
