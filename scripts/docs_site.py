@@ -26,7 +26,7 @@ REFERENCE = {
     "janus.model": ["network", "processor", "templates", "presets", "checkpoints.model_folder"],
     "janus.data": ["loader", "order", "pack", "mixture"],
     "janus.train": ["recipe", "presets", "loop"],
-    "janus.evaluate": ["extract"],
+    "janus.evaluate": ["benchmark", "extract"],
 }
 """What people call from Python, by package."""
 LINK = re.compile(r"(\]\()([^)#:\s]+)([)#])")

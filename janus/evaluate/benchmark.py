@@ -177,6 +177,10 @@ class Drawing(Benchmark):
     def prompts(self, data: Path) -> list[Prompt]:
         """All prompts. Raises as `Questions.read`; a missing detector is told here too, before anything is drawn."""
 
+    def judged_by(self) -> str:
+        """The protocol as results name it, with everything besides pictures and rules that a score depends on."""
+        return self.protocol
+
     @abstractmethod
     def rows(self, drawn: Iterable[Drawn], device: str) -> Iterable[dict[str, Any]]:
         """A row per picture (`id` and `unit` are added where missing), or one for the set as a whole."""

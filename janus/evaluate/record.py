@@ -47,7 +47,7 @@ def make_record(
         }
         notes += _reading_notes(rows)
     elif isinstance(benchmark, Drawing):
-        record |= {"protocol": benchmark.protocol}
+        record |= {"protocol": benchmark.judged_by()}
         if benchmark.pictures is None:
             record |= {"sampling": draw.sampling_facts(settings.sampling, benchmark.images_per_prompt)}
         else:

@@ -256,7 +256,7 @@ def test_a_baseline_is_compared_pair_by_pair(world: Path) -> None:
         ([*COUNTING, "{good}", "--prompt", "short=no mark"], "'no mark' has no {question} in it"),
         ([*COUNTING, "{good}", "--prompt", "long=x"], "--prompt long: no such template"),
         ([*COUNTING, "{good}", "--limit", "0"], "--limit 0: expected 1"),
-        (["--benchmarks", "geneval"], "geneval: give --geneval.detector, one of: shapes"),
+        (["--benchmarks", "geneval"], "geneval: give --geneval.detector, one of: mask2former, shapes"),
         ([*COUNTING, "{good}"], "--model is missing"),
     ],
 )

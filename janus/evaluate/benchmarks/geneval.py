@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from janus.evaluate import files, geneval
 from janus.evaluate.benchmark import Drawing, Drawn, Prompt
-from janus.evaluate.detectors import DETECTORS
+from janus.evaluate.detectors import DETECTORS, detector_name, load_detector
 from janus.evaluate.metrics import Metrics, Row, average, mean
 
 
@@ -21,6 +21,10 @@ class Benchmark(Drawing):
     """The benchmark's prompts; usual place: DATA/geneval/evaluation_metadata.jsonl, or DATA/prompts.jsonl."""
     detector: str = ""
     """What finds objects in the pictures: a detector of janus/evaluate/detectors or of an installed package."""
+    weights: str = ""
+    """Of the detector mask2former: the folder that `python -m janus.evaluate.convert_detector` wrote, or a hub id."""
+    color_weights: str = ""
+    """Of the detector mask2former: CLIP ViT-L/14 for colours, a file or a tag of open_clip's; OpenAI's if empty."""
     images_per_prompt: int = 4
     """Pictures drawn from each prompt."""
     pictures: Path | None = None
@@ -30,19 +34,25 @@ class Benchmark(Drawing):
     main: ClassVar[str] = "overall"
     prompt_set: ClassVar[str] = "geneval"
     protocol: ClassVar[str] = "geneval"
+    option: ClassVar[str] = "--geneval"
+    """How its options begin, for messages."""
 
     def prompts(self, data: Path) -> list[Prompt]:
         """Lines in the layout of `janus.evaluate.geneval`."""
         if not self.detector:
-            raise ValueError(f"give --geneval.detector, one of: {', '.join(DETECTORS.names()) or 'none is installed'}")
-        DETECTORS.load(self.detector)
+            raise ValueError(f"give {self.option}.detector, one of: {', '.join(DETECTORS.names())}")
+        detector_name(self.detector, self.weights, self.color_weights)
         places = ("geneval/evaluation_metadata.jsonl", "geneval/prompts/evaluation_metadata.jsonl", "prompts.jsonl")
-        (path,) = files.find("--geneval.metadata", self.metadata, data, *places)
+        (path,) = files.find(f"{self.option}.metadata", self.metadata, data, *places)
         return [Prompt(one.text, one.tag, one.metadata) for one in geneval.read_prompts(path)]
+
+    def judged_by(self) -> str:
+        """Rules, detector and weights: GenEval's thresholds are one detector's."""
+        return f"{self.protocol}, {detector_name(self.detector, self.weights, self.color_weights)}"
 
     def rows(self, drawn: Iterable[Drawn], device: str) -> Iterator[dict[str, Any]]:
         """The verdict on each picture, and what the detector found."""
-        detector = DETECTORS.load(self.detector).load(device)
+        detector = load_detector(self.detector, device, self.weights, self.color_weights)
         for one in drawn:
             found = detector.detect(one.open())
             correct, problem = geneval.judge(found, one.prompt.metadata)
