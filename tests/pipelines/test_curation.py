@@ -100,6 +100,7 @@ def test_pictures_are_dropped_by_sharpness_and_entropy() -> None:
             {"min": 3, "max": 2},
             "^filters.entropy: min 3.0 is more than max 2.0: every row would be dropped$",
         ),
+        ("pii", {}, "^filters.pii: set at least one of max_emails, max_ips, max_cards, max_phones$"),
         ("sample", {"share": 0.0}, "^filters.sample.share: Input should be greater than 0$"),
         ("sample", {"share": 1.5}, "^filters.sample.share: Input should be less than or equal to 1$"),
     ],
@@ -139,3 +140,46 @@ def test_a_build_counts_what_they_drop(model: Path, tmp_path: Path) -> None:
     assert funnel["entropy"] == 1
     assert funnel.get("sharpness", 0) == 0
     assert 0 < funnel["sample"] < 11
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A red fish, 12:30:45, version 1.2.3, std::string, a::b, 3.14159265358979.", ()),
+        ("Write to ann@example.org, or b.c+d@mail.example.co.uk. Not to @ann, a@b, ann@.org", ("emails",) * 2),
+        ("Hosts 192.0.2.1, 198.51.100.255 and 2001:db8::1; not 256.1.1.1, 1.2.3.4.5, 01.2.3.4", ("ips",) * 3),
+        # The examples of card companies, then two with a digit changed, and an ISBN.
+        ("4111 1111 1111 1111, 5500-0000-0000-0004 and 378282246310005", ("cards",) * 3),
+        ("4111 1111 1111 1112, 5500-0000-0000-0005, 978-3-16-148410-0", ()),
+        ("41111111111111110000000000", ()),
+        ("Call (212) 555-0123, 212.555.0199, 1-212-555-0100 or +44 20 7946 0958", ("phones",) * 4),
+        ("Call +49 (30) 1234567 or +33612345678.", ("phones",) * 2),
+        ("In 2012 555 people; 20-12-2012; 123-45-6789; 1 000 000 000; +5; no. 2125550123", ()),
+        ("ann@example.org at 192.0.2.1, +1 212 555 0123", ("emails", "ips", "phones")),
+    ],
+)
+def test_personal_data_is_counted_by_kind(text: str, expected: tuple[str, ...]) -> None:
+    counts = {"emails": 0, "ips": 0, "cards": 0, "phones": 0} | Counter(expected)
+    assert measured("pii", row(text=text)) == counts
+
+
+def test_every_changed_digit_of_a_card_number_is_noticed() -> None:
+    number = "4111111111111111"
+    for place in range(1, 16):
+        changed = number[:place] + "2" + number[place + 1 :]
+        assert measured("pii", row(text=changed))["cards"] == 0
+
+
+@pytest.mark.parametrize("piece", ["a", "1", "1 ", "1.", "a.", "a@", "a@b.", ":", "+1", "+1(", "(1)", "4-"])
+def test_no_text_makes_counting_slow(piece: str) -> None:
+    # Were time not linear, a megabyte would take hours, and the suite with it.
+    assert sum(measured("pii", row(text=piece * (1_000_000 // len(piece)))).values()) == 0
+
+
+def test_texts_are_dropped_by_what_they_hold() -> None:
+    columns: dict[str, list[Any]] = {
+        "pii__emails": [0, 2, 3, 0, None], "pii__ips": [9, 0, 0, 0, None], "pii__cards": [0, 0, 0, 1, None],
+        "pii__phones": [0, 0, 0, 0, None],
+    }  # fmt: skip
+    assert dropped("pii", {"max_emails": 2, "max_cards": 0}, **columns) == [False, False, True, True, False]
+    assert dropped("pii", {"max_ips": 0}, **columns) == [True, False, False, False, False]
