@@ -26,7 +26,7 @@ from pipelines.shardio import ShardError, uid_array
 from pipelines.signals import MEASURED, NOT_MEASURED, OUTCOME
 from pipelines.steps.collect_garbage import snapshot_names
 from pipelines.steps.decide import count_decisions
-from pipelines.steps.decontaminate import count_contaminated
+from pipelines.steps.judge import count_contaminated
 from pipelines.steps.summary import sum_up, summarise
 from schemas.layers import LAYERS, SIGNALS, signal_layer
 from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, TrainSummary, latest_name, load_snapshot

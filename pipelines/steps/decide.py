@@ -24,7 +24,6 @@ from pipelines.filters import Filter, Mask
 from pipelines.shardio import write_table
 from pipelines.steps.changes import Superseded
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
-from pipelines.steps.decontaminate import decontaminate
 from pipelines.steps.dedup import DedupWork, Duplicate, duplicates_digest
 from pipelines.steps.dedup_passes import (
     AllPassesStep,
@@ -212,6 +211,8 @@ def _on_engine(build: Build, rows: int, name: str, do: Pass, items: Sequence[Pas
 
 def decide(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     """Add the decision layer. `shards` are all of the corpus, in plan's order."""
+    from pipelines.steps.decontaminate import decontaminate  # late: it opens pictures, and verify needs none
+
     shards = decontaminate(build, shards)
     with run_folder_in(build.scratch, "dedup") as scratch:
         gates = _gates(build, shards)

@@ -6,7 +6,6 @@ layer again and the decisions that it changes; nothing is downloaded or measured
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,15 +20,13 @@ from pipelines.decontamination.sets import picture_hash, set_digests
 from pipelines.engine import run_folder_in
 from pipelines.shardio import write_table
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
+from pipelines.steps.judge import count_contaminated
 from pipelines.steps.signal_table import signal_table
 from schemas.layers import CONTAMINATION, signal_layer
-from schemas.reasons import Drop
 from schemas.spec import Decontaminate
 from storage.store import Store
 
 VERSION = 1
-CLEAN = "clean"
-"""Name of the number of rows that hold nothing of an evaluation set, in the counts of the layer."""
 _INDEX = "index.npz"
 
 
@@ -107,12 +104,6 @@ def _pictures(images: Sequence[Mapping[str, Any]], index: Index, max_pixels: int
             except ImageProblem:
                 continue
     return exact, int(index.by_phash(np.array(hashes, np.uint64)).min(initial=NONE))
-
-
-def count_contaminated(table: pa.Table) -> Counter[str]:
-    """Rows of a contamination layer that hold something of an evaluation set, and others."""
-    clean = table.column("item").null_count
-    return Counter({Drop.CONTAMINATED.value: table.num_rows - clean, CLEAN: clean})
 
 
 def decontaminate(build: Build, shards: Sequence[Shard]) -> list[Shard]:

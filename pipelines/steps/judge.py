@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ import pyarrow.compute as pc
 from pipelines.filters import Filter, Mask
 from pipelines.steps.signal_table import CONTAMINATED
 from schemas.reasons import Drop, Outcome
+
+CLEAN = "clean"
+"""Name of the number of rows that hold nothing of an evaluation set, in the counts of the layer."""
 
 
 def fields_of(filters: Iterable[Filter]) -> list[str]:
@@ -51,3 +55,9 @@ def judge(signals: pa.Table, filters: Sequence[Filter], gates: Mapping[str, Any]
 def standing(reasons: np.ndarray) -> Mask:
     """Where `judge` gave no reason: bool[N]."""
     return np.array([reason is None for reason in reasons], dtype=bool)
+
+
+def count_contaminated(table: pa.Table) -> Counter[str]:
+    """Rows of a contamination layer that hold something of an evaluation set, and others."""
+    clean = table.column("item").null_count
+    return Counter({Drop.CONTAMINATED.value: table.num_rows - clean, CLEAN: clean})
