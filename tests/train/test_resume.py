@@ -302,7 +302,8 @@ def test_keeps_newest_and_milestones(model: Path, corpus: Path, tmp_path: Path) 
 def command(out: Path, model: Path, corpus: Path, *more: str) -> None:
     """The trainer as its command line starts it; ends the process."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup, whose children ignore it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup, whose children ignore it,
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or in the background of a script, whose ignore this
     words = f"train --stage 3 --preset tiny --model {model} --data {corpus} --out {out} --device cpu"
     words += " --data.corpus-stage 2 --data.sequences 4 --data.seq-len 64 --watch.log-every 1"
     sys.argv = [*words.split(), *more]
