@@ -81,7 +81,7 @@ def first_items(source: Source, rows: int, seconds: float) -> Iterator[Sample | 
 
 
 def _reader(source: Source) -> ModuleType:
-    """The module that reads a source. Raises SourceError if there is none, or it cannot be read as the source's task."""
+    """The module that reads a source. Raises SourceError if there is none, or it cannot read the source's task."""
     try:
         module = FORMATS.load(source.format)
     except ValueError as error:

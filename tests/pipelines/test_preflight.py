@@ -35,7 +35,8 @@ def mistakes(model: Path, root: Path, sources: list[dict[str, Any]]) -> tuple[st
 def test_a_wrong_column_in_the_last_source_is_told_before_planning(model: Path, tmp_path: Path) -> None:
     good = [folder_source(image_folder(tmp_path / n, [1, 2])) | {"name": n} for n in ("a", "b")]
     [line] = mistakes(model, tmp_path, [*good, captions(tmp_path, "last", "txt", b"x")])
-    assert "last" in line and "caption" in line
+    assert "last" in line
+    assert "caption" in line
 
 
 def test_three_mistakes_in_three_sources_are_told_at_once(model: Path, tmp_path: Path) -> None:
