@@ -55,15 +55,6 @@ def program(module: str) -> str:
     return _STARTED_AS[0] if _STARTED_AS else module
 
 
-class Mistakes(UserError):
-    """Several mistakes that were found at once."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        """`lines`: each mistake in one line; at least one."""
-        super().__init__("; ".join(lines))
-        self.lines = tuple(lines)
-
-
 def console() -> Console:
     """Console for people (stderr), so that stdout stays free for results."""
     return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
@@ -156,7 +147,7 @@ def _one_line(box: str) -> str:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a command and exit: 0, its own code, or 1 with one red line on stderr for each thing a user can cause.
+    """Run a command and exit: 0, its own code, or 1 with one red line on stderr for what a user can cause.
 
     Other exceptions are bugs and keep their traceback; so do user errors where JANUS_TRACEBACK is set. A reader of the
     output that has gone, as `head` does, ends the command silently with 141, the code of a program that SIGPIPE ends.
@@ -178,9 +169,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except USER_ERRORS as error:
         if os.environ.get("JANUS_TRACEBACK"):
             raise
-        for line in error.lines if isinstance(error, Mistakes) else [str(error)]:
-            text = " ".join(line.split()) or type(error).__name__
-            console().print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+        text = " ".join(str(error).split()) or type(error).__name__
+        console().print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -20,6 +20,7 @@ import tyro
 
 from pipelines import ledger
 from pipelines.engine import OnProgress, StepFailed
+from pipelines.selection import select
 from pipelines.steps.collect_garbage import collect_garbage
 from pipelines.steps.context import Build, Shard
 from schemas.manifest import LATEST, Snapshot, load_snapshot
@@ -79,10 +80,14 @@ def opened(
     """Hold the corpus for one build and find the snapshot it grows from.
 
     Raises ValueError or FileNotFoundError with one line: the folder is busy, holds another corpus or a damaged
-    snapshot. Raises Mistakes, with all of them, where the spec, a model or the first rows of a source are not in order.
+    snapshot, the spec contradicts itself, or the model cannot be read.
     """
-    from pipelines.preflight import check
+    from janus.model.checkpoints.fingerprint import fingerprints
+    from pipelines.decontamination.sets import files_of
 
+    select(spec)
+    for name, path in spec.decontaminate.sets.items():
+        files_of(name, path)
     store = as_store(corpus)
     with ledger.locked(store):
         latest = store.read_versioned(LATEST)
@@ -90,8 +95,9 @@ def opened(
         if parent and parent.corpus != spec.name:
             raise ValueError(f"{store.url}: holds corpus {parent.corpus!r}; build {spec.name!r} into another folder")
         ledger.sweep(store)
-        prints = check(spec)  # before anything is planned or downloaded
+        prints = fingerprints(spec.models.janus, spec.tokenize.pixels)
         build = Build(spec, store, operations, prints, parent, latest.version if latest else None, on_progress)
+        _ = build.signal_specs  # a model that is not there is told before anything is downloaded
         if store.folder is not None:
             shutil.rmtree(store.folder / ledger.SCRATCH, ignore_errors=True)
         try:

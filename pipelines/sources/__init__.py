@@ -16,8 +16,6 @@ corpus spec. Other packages name theirs as entry points of the group `janus_forg
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -27,7 +25,7 @@ from schemas.plugins import PluginFolder
 from schemas.sample import Sample
 from schemas.spec import Source
 
-__all__ = ["SourceError", "first_items", "formats", "read_source"]
+__all__ = ["SourceError", "formats", "read_source"]
 
 FORMATS = PluginFolder(__name__, "format")
 
@@ -43,8 +41,12 @@ def read_source(source: Source, account: Account | None = None) -> Iterator[Samp
     `account` is told of every row. Raises SourceError with one line where the source cannot be read as described, too
     many of its rows cannot, or it has none.
     """
+    module = _reader(source)
+    if source.task not in module.TASKS:
+        tasks = " or ".join(module.TASKS)
+        raise SourceError(f"source {source.name}: format {source.format} gives task {tasks}, not {source.task}")
     account = account or Account(source)
-    for item in _reader(source).read(source) if source.limit != 0 else ():
+    for item in module.read(source) if source.limit != 0 else ():
         if isinstance(item, Skipped):
             account.skip(item)
             continue
@@ -63,30 +65,8 @@ def read_source(source: Source, account: Account | None = None) -> Iterator[Samp
     account.close()
 
 
-def first_items(source: Source, rows: int, seconds: float) -> Iterator[Sample | Failed | Skipped]:
-    """What the source says of its first `rows` rows, as its format yields it; less where they take more `seconds`.
-
-    Raises SourceError where the source cannot be read as described.
-    """
-    rows = rows if source.limit is None else min(rows, source.limit)
-    until = time.monotonic() + seconds
-    reader = _reader(source).read(source) if rows else iter(())
-    with contextlib.closing(reader) if hasattr(reader, "close") else contextlib.nullcontext():
-        taken = 0
-        for item in reader:
-            yield item
-            taken += not isinstance(item, Skipped)
-            if taken >= rows or time.monotonic() > until:
-                return
-
-
 def _reader(source: Source) -> ModuleType:
-    """The module that reads a source. Raises SourceError if there is none, or it cannot read the source's task."""
     try:
-        module = FORMATS.load(source.format)
+        return FORMATS.load(source.format)
     except ValueError as error:
         raise SourceError(f"source {source.name}: {error}") from None
-    if source.task not in module.TASKS:
-        tasks = " or ".join(module.TASKS)
-        raise SourceError(f"source {source.name}: format {source.format} gives task {tasks}, not {source.task}")
-    return module

@@ -99,7 +99,10 @@ class Build:
 
     @cached_property
     def signal_specs(self) -> dict[str, ledger.StepSpec]:
-        """How each signal is measured, by its name."""
+        """How each signal is measured, by its name.
+
+        Raises ValueError or FileNotFoundError with one line where an option of a signal names what does not exist.
+        """
         signals = {signal.name: signal for selection in self.selections.values() for signal in selection.signals}
         return {name: signal_spec(signal) for name, signal in signals.items()}
 
