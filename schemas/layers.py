@@ -173,9 +173,12 @@ def check_layer(schema: pa.Schema, layer: str, where: str) -> None:
     Of a signal, any version and any fields are accepted: shards of older snapshots stay readable, also where the module
     that measured them is gone. Which version a shard has is decided by its key.
     """
-    found, version = layer_of(schema)
+    try:
+        (found, version), names = layer_of(schema), schema.names
+    except UnicodeDecodeError:
+        raise ValueError(f"{where}: names in its schema are not UTF-8: rebuild this shard") from None
     if layer.startswith(SIGNALS):
-        if found != layer or schema.names[:1] != ["uid"] or schema.types[0] != UID:
+        if found != layer or names[:1] != ["uid"] or schema.types[0] != UID:
             raise ValueError(f"{where}: expected layer {layer}, found {found} version {version}")
         return
     expected = LAYERS[layer]
@@ -183,5 +186,5 @@ def check_layer(schema: pa.Schema, layer: str, where: str) -> None:
         raise ValueError(
             f"{where}: expected layer {layer} version {layer_of(expected)[1]}, found {found} version {version}"
         )
-    if schema.names != expected.names or schema.types != expected.types:
+    if names != expected.names or schema.types != expected.types:
         raise ValueError(f"{where}: columns differ from layer {layer} version {version}: rebuild this shard")

@@ -8,7 +8,6 @@ matrix, and in the order in which a patch merging of Swin joins its four pixels.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -89,8 +88,11 @@ _NAMES = [
     (r"panoptic_head\.level_embed", f"{_QUERIES}.level_embed"),
     (r"panoptic_head\.cls_embed", "class_predictor"),
 ]
-_QKV = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.attn\.w_msa\.qkv\.(weight|bias)$")
-_SELF = re.compile(r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.attentions\.1\.attn\.in_proj_(weight|bias)$")
+# Query, key and value in one matrix.
+_JOINED = [
+    (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.attn\.w_msa\.qkv\.", f"{_BLOCK}.attention"),
+    (r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.attentions\.1\.attn\.in_proj_", f"{_DECODER}.self_attn"),
+]
 _STAGE_NORM = re.compile(r"backbone\.norm(\d)\.(weight|bias)$")
 _MASK_EMBED = re.compile(r"panoptic_head\.mask_embed\.(\d)\.(weight|bias)$")
 UNUSED = (f"{_BACKBONE}.swin.layernorm.weight", f"{_BACKBONE}.swin.layernorm.bias", "criterion.empty_weight")
@@ -174,12 +176,14 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of an OpenMMLab .pth. Raises ValueError or FileNotFoundError with one line."""
     import torch
 
+    from janus.model.checkpoints.tensors import load_torch_file
+
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: not a checkpoint of tensors: {str(error).splitlines()[0]}") from None
+        content = load_torch_file(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; it is not a checkpoint of tensors") from None
     state: Any = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path}: expected a state_dict of tensors, as OpenMMLab publishes it")
@@ -200,14 +204,11 @@ def converted(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _renamed(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     """A tensor, or the parts it is split into."""
-    if found := _QKV.match(name):
-        for one, part in zip("qkv", tensor.chunk(3), strict=True):
-            yield f"{found.expand(_BLOCK)}.attention.{one}_proj.{found[3]}", part
-        return
-    if found := _SELF.match(name):
-        for one, part in zip("qkv", tensor.chunk(3), strict=True):
-            yield f"{found.expand(_DECODER)}.self_attn.{one}_proj.{found[2]}", part
-        return
+    for pattern, new in _JOINED:
+        if found := re.match(pattern, name):
+            for one, part in zip("qkv", tensor.chunk(3), strict=True):
+                yield f"{found.expand(new)}.{one}_proj.{name[found.end() :]}", part
+            return
     if found := _STAGE_NORM.match(name):
         yield f"{_BACKBONE}.hidden_states_norms.stage{int(found[1]) + 1}.{found[2]}", tensor
         return

@@ -228,9 +228,9 @@ def download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
                 inputs = {**shard.inputs("rows"), "raw": head.sha256}
                 retries.append(build.work(shard, specs[shard.source], inputs, ledger.path_of(head)))
     build.run("retry", step, [(work.shard.label, work) for work in retries])
-    for work in retries:
+    for work, better in zip(retries, ledger.find_all(build.corpus, [work.output for work in retries]), strict=True):
         # Absent where no row did better: then the earlier attempt stands.
-        if (better := ledger.find(build.corpus, work.output)) is not None:
+        if better is not None:
             done[work.shard.path("rows")] = work.shard.with_layers(better)
     found = [done[shard.path("rows")] for shard in shards]
     judge_layer(build, "download", found, "raw")

@@ -32,19 +32,21 @@ def signal_table(corpus: Store, paths: Mapping[str, str], fields: Iterable[str])
         if column not in columns:
             columns.append(column)
     found: dict[str, pa.ChunkedArray] = {}
+
+    def add(path: str, names: Mapping[str, str]) -> None:
+        """Columns of the shard at `path`, by their names there and in the table."""
+        table = ledger.open_input(corpus, path)[1].table(["uid", *names])
+        if not found.setdefault("uid", table.column("uid")).equals(table.column("uid")):
+            raise ShardError(f"{path}: its rows are not those of the other layers; delete it and build again")
+        found.update({new: table.column(name) for name, new in names.items()})
+
     for signal, columns in wanted.items():
         path = paths.get(f"{SIGNALS}{signal}")
         if path is None:
             for field in (f"{signal}.{name}" for name in columns):
                 found[field] = pa.chunked_array([pa.nulls(len(found["uid"]), field_type(field))])
-            continue
-        table = ledger.open_input(corpus, path)[1].table(["uid", *columns])
-        if not found.setdefault("uid", table.column("uid")).equals(table.column("uid")):
-            raise ShardError(f"{path}: its rows are not those of the other layers; delete it and build again")
-        found |= {f"{signal}.{name}": table.column(name) for name in columns}
+        else:
+            add(path, {name: f"{signal}.{name}" for name in columns})
     if (path := paths.get("contamination")) is not None:
-        table = ledger.open_input(corpus, path)[1].table(["uid", "item"])
-        if not found["uid"].equals(table.column("uid")):
-            raise ShardError(f"{path}: its rows are not those of the other layers; delete it and build again")
-        found[CONTAMINATED] = table.column("item")
+        add(path, {"item": CONTAMINATED})
     return pa.table(found)

@@ -127,6 +127,22 @@ def test_damage_is_one_line_with_the_file_and_the_remedy(
     assert "\n" not in message
 
 
+def test_whatever_arrow_says_of_a_footer_is_one_line(shard: tuple[Path, ShardManifest], tmp_path: Path) -> None:
+    """Files that somebody made with a manifest that fits: every byte of the footer changed in turn."""
+    path, _ = shard
+    whole = path.read_bytes()
+    complaints = []
+    for place in range(len(whole) - 400, len(whole)):
+        for change in (0xFF, 0x10):
+            path.write_bytes(bytes([*whole[:place], whole[place] ^ change, *whole[place + 1 :]]))
+            try:
+                open_shard(tmp_path, "train/s/shard.arrow", manifest_of(path, 200))
+            except ShardError as error:
+                complaints.append(str(error))
+    assert len(complaints) > 20
+    assert all(text.startswith("train/s/shard.arrow: ") and "\n" not in text for text in complaints)
+
+
 def test_another_layer_or_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "train/s/shard.arrow"
     write_table(path.parent, path.name, DECISION, DECISION.empty_table())

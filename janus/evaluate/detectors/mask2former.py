@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,8 +191,11 @@ class ColorReader:
         return self._classifiers[name]
 
 
+@cache
 def origin(weights: str, color_weights: str = "") -> str:
     """Whose weights find objects and colours, with digests: "OpenMMLab 0123456789ab, colours openai".
+
+    A run asks several times; more than a gigabyte is hashed at the first.
 
     Raises ValueError or FileNotFoundError with one line if they cannot be read.
     """
