@@ -35,7 +35,7 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## From nothing to a trained, measured tiny Janus: corpus, three stages, report in runs/demo
 	@$(BIN)/python -m demo --out $(DEMO)
 
-test: $(READY) ## Run the default tests (no GPU; under 10 minutes on 2 cores)
+test: $(READY) ## Run the default tests (no GPU; about 11 minutes on 2 cores)
 	@$(BIN)/python -m pytest
 
 test-all: $(READY) ## Run the slow tests as well
