@@ -1,5 +1,7 @@
 """Reading evaluation sets: tables of questions, folders of pictures, lists of texts or of hashes.
 
+Their files are those of strangers as much as a source's are: the same gate opens them, and the same limits hold.
+
 Every reader raises ValueError or FileNotFoundError with one line that names the set, the file and the row.
 """
 
@@ -7,16 +9,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from janus.images import ImageProblem
+from pipelines.reading.account import Skipped
+from pipelines.reading.errors import SourceError
+from pipelines.reading.gate import Gate
+from pipelines.reading.tables import table_records
 from pipelines.row import Row
 from pipelines.signals.phash import ENOUGH, phash
 from schemas.digest import digest, file_sha256
@@ -30,8 +35,8 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".zst", ".bz2", ".xz", ".7z")
 MAX_PICTURE = 64 * 2**20
 """Bytes of a picture, or characters of a field that holds one in base64."""
-MAX_JSON = 512 * 2**20
-"""Bytes of a JSON file, which is read whole."""
+MAX_WHOLE = 512 * 2**20
+"""Bytes of a .json or .txt file, which is read whole."""
 SHORTEST_BASE64 = 128
 """Characters: what is shorter in a field `image` is a name."""
 _ABOUT = re.compile(r"(licen[cs]e|readme|copying|notice)", re.IGNORECASE)
@@ -48,22 +53,28 @@ class Item(NamedTuple):
     phash: int | None = None
 
 
+def gate_at(path: str) -> Gate:
+    """What opens the files of a set. A file that the spec names itself is meant, also where it is a link."""
+    given = Path(path)
+    return Gate(given) if given.is_dir() else Gate(given.parent, (given,))
+
+
 def files_of(name: str, path: str) -> list[Path]:
     """The files of a set, a file or a folder, in order; licences and other files that are neither are left out.
 
-    Raises FileNotFoundError if there are none, and ValueError for an archive.
+    Raises FileNotFoundError if there are none, and ValueError for an archive or a link that leaves the folder.
     """
-    root = Path(path)
+    root, gate = Path(path), gate_at(path)
     where = f"decontaminate.sets.{name}: {path}"
     if not root.exists():
         raise FileNotFoundError(f"{where}: no such file or folder")
-    if root.is_file():
-        found = [root]
-    else:
+    if root.is_dir():
         found = sorted(Path(folder, file) for folder, _, files in os.walk(root) for file in files)
+    else:
+        found = [root]
     taken = []
     for file in found:
-        if file.name.startswith(".") or _ABOUT.match(file.name) or not file.is_file():
+        if file.name.startswith(".") or _ABOUT.match(file.name) or not gate.is_file(file):
             continue
         if file.suffix.lower() in ARCHIVES:
             raise ValueError(f"decontaminate.sets.{name}: {file}: an archive; unpack it first")
@@ -87,15 +98,14 @@ def set_digests(sets: Mapping[str, str]) -> dict[str, str]:
 
 def items_of(name: str, path: str) -> Iterator[Item]:
     """Every item of a set, file by file. Raises ValueError with one line."""
+    gate = gate_at(path)
     for file in files_of(name, path):
         called, where = f"{name}/{_below(path, file)}", f"decontaminate.sets.{name}: {file}"
         if file.suffix.lower() in PICTURES:
-            if file.stat().st_size > MAX_PICTURE:
-                raise ValueError(f"{where}: larger than {MAX_PICTURE} bytes")
-            yield _picture(called, file.read_bytes(), where)
+            yield _picture(called, _read(file, gate, MAX_PICTURE, where), where)
             continue
         some = False
-        for number, row in _rows(file, where):
+        for number, row in _rows(file, gate, f"decontaminate.sets.{name}"):
             item = _item(f"{called}:{number}", row, f"{where}:{number}")
             if item.texts or item.sha256 is not None or item.phash is not None:
                 some = True
@@ -167,28 +177,38 @@ def _hashes(row: Mapping[str, Any], where: str) -> tuple[bytes | None, int | Non
     return bytes.fromhex(sha256) if sha256 else None, int(hashed, 16) if hashed else None
 
 
-def _rows(file: Path, where: str) -> Iterator[tuple[int, Any]]:
-    try:
-        if file.suffix.lower() == ".parquet":
-            yield from enumerate(_parquet(file), 1)
-        elif file.suffix.lower() in (".tsv", ".csv"):
-            yield from _table(file)
-        elif file.suffix.lower() == ".txt":
-            with file.open(encoding="utf-8-sig") as lines:
-                yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+def _read(file: Path, gate: Gate, limit: int, where: str) -> bytes:
+    with gate.open_data(file) as opened:
+        data = opened.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"{where}: larger than {limit:,} bytes")
+    return data
+
+
+def _rows(file: Path, gate: Gate, name: str) -> Iterator[tuple[int, Any]]:
+    kind, where = file.suffix.lower(), f"{name}: {file}"
+    if kind in (".txt", ".json"):
+        try:
+            text = _read(file, gate, MAX_WHOLE, where).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: not UTF-8: {error.reason} at byte {error.start}") from None
+        if kind == ".json":
+            yield from _json(text, where)
         else:
-            yield from _json(file, where)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8: {error.reason} at byte {error.start}") from None
-    except csv.Error as error:
-        raise ValueError(f"{where}: not a table: {error}") from None
+            yield from ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+        return
+    try:
+        for number, record in enumerate(table_records(file, gate), 1):
+            assert not isinstance(record, Skipped), "there is no condition"
+            if record.problem is not None:
+                raise record.problem
+            yield number, record.data
+    except SourceError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
-def _json(file: Path, where: str) -> Iterator[tuple[int, Any]]:
-    """The rows of a list, of the lists of objects in an object (SEED-Bench, COCO), or one a line."""
-    if file.stat().st_size > MAX_JSON:
-        raise ValueError(f"{where}: larger than {MAX_JSON} bytes; split it, or write it as Parquet")
-    text = file.read_text(encoding="utf-8-sig")
+def _json(text: str, where: str) -> Iterator[tuple[int, Any]]:
+    """The rows of a list, of the lists of objects in an object (SEED-Bench, COCO), or one a line (POPE)."""
     try:
         value = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
@@ -208,22 +228,3 @@ def _json_lines(text: str, where: str) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:
                 raise ValueError(f"{where}:{number}: not valid JSON: {error}") from None
-
-
-def _table(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    csv.field_size_limit(MAX_PICTURE)
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        rows: Iterable[dict[str, Any]] = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-        yield from enumerate(rows, 1)
-
-
-def _parquet(file: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=64):
-                yield from batch.to_pylist()
-    except pa.ArrowException as error:
-        raise ValueError(f"{file}: not a Parquet file: {str(error).splitlines()[0]}") from None

@@ -7,13 +7,11 @@ from typing import TypeVar
 import pydantic
 
 from pipelines.reading.errors import SourceError
+from schemas import plugins
+from schemas.plugins import Options
 from schemas.spec import Source
 
-
-class Options(pydantic.BaseModel):
-    """Base of a format's options. Unknown names and wrong types are refused."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+__all__ = ["FileOptions", "ImageOptions", "Options", "options_of"]
 
 
 class FileOptions(Options):
@@ -42,12 +40,6 @@ T = TypeVar("T", bound=Options)
 def options_of(source: Source, model: type[T]) -> T:
     """`source.options` as a `model`. Raises SourceError naming the first option that is wrong."""
     try:
-        return model.model_validate(source.options)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(model.model_fields) or "none"
-        message = first["msg"].removeprefix("Value error, ")
-        raise SourceError(
-            f"source {source.name}: options.{name}: {message} (format {source.format} knows: {known})"
-        ) from None
+        return plugins.options_of(model, source.options, f"source {source.name}: options")
+    except ValueError as error:
+        raise SourceError(str(error)) from None

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -133,7 +134,7 @@ def test_every_published_layout_is_read(tmp_path: Path) -> None:
         Item("s/mmbench.tsv:1", ("What is it?",), sha256, near),
         Item("s/pope.json:1", ("Is it?",)),
         Item("s/pope.json:2", ("Or not?",)),
-        Item("s/prompts.txt:1", ("a photo of a cow\n",)),
+        Item("s/prompts.txt:1", ("a photo of a cow",)),
         Item("s/prompts.txt:3", (), sha256),
         Item("s/prompts.txt:4", (), None, near),
         Item("s/seed.json:1", ("Who?",)),
@@ -143,23 +144,42 @@ def test_every_published_layout_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b'{"text": "so"}\n{"text": ', "a.jsonl:2: not valid JSON"),
+        ("a.jsonl", b'{"text": "so"}\n{"text": ', "sets.one: {folder}/a.jsonl:2: not a JSON line"),
         ("a.jsonl", b'{"other": "so"}', "a.jsonl: nothing to compare in it: no row has one of the fields question,"),
-        ("a.jsonl", b"3", "a.jsonl:1: expected an object or a text, found int"),
+        ("a.jsonl", b"3\n", "a.jsonl:1: expected a JSON object, found 3"),
+        ("a.json", b"[3]", "a.json:1: expected an object or a text, found int"),
         ("a.jsonl", b'{"sha256": "12"}', "a.jsonl:1: field sha256: expected 64 hex digits, found '12'"),
         ("a.txt", b"\xff\xfe", "a.txt: not UTF-8"),
         ("a.tsv", b"image\n" + b"#" * 200, "a.tsv:1: field image: not base64"),
         ("a.png", b"no", "a.png: not a picture that can be compared: not_an_image"),
-        ("a.parquet", b"PAR1", "a.parquet: not a Parquet file"),
+        ("a.parquet", b"PAR1", "sets.one: {folder}/a.parquet: not a readable Parquet file"),
         ("a.zip", b"PK", "a.zip: an archive; unpack it first"),
         ("a.txt", b"a bench\n", "nothing to compare in it: no pictures, and all texts are shorter than 5 words"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
+    with pytest.raises(ValueError, match=re.escape(message.format(folder=tmp_path))) as error:
         make_index(Decontaminate(sets={"one": str(tmp_path)}))
     assert "\n" not in str(error.value)
+
+
+def test_links_out_of_a_set_and_pipes_are_refused(tmp_path: Path) -> None:
+    """A set is a stranger's folder: what lies outside of it is not read, and nothing waits for a pipe."""
+    (tmp_path / "secret.txt").write_text("a long enough line of what is no business of theirs")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "a.txt").symlink_to(tmp_path / "secret.txt")
+    for use in (set_digests, lambda sets: make_index(Decontaminate(sets=sets))):
+        with pytest.raises(ValueError, match=r"a\.txt is a link that leaves .*set"):
+            use({"one": str(folder)})
+    (folder / "a.txt").unlink()
+    os.mkfifo(folder / "a.txt")
+    with pytest.raises(FileNotFoundError, match="no pictures and no"):
+        set_digests({"one": str(folder)})
+    # A file that the spec itself names is meant.
+    (tmp_path / "linked.txt").symlink_to(tmp_path / "secret.txt")
+    assert len(set_digests({"one": str(tmp_path / "linked.txt")})) == 1
 
 
 def test_pictures_without_detail_are_compared_by_their_bytes_alone(tmp_path: Path) -> None:

@@ -36,11 +36,9 @@ def test_wrong_task_and_wrong_options(write, read) -> None:
     path = write("a.jsonl", [{"messages": [{"role": "user", "content": "hi"}]}])
     with pytest.raises(SourceError, match="format chat gives task text, not generation"):
         read("chat", path, "generation")
-    with pytest.raises(SourceError, match=r"options\.colour: .*\(format chat knows: files, exclude, rows\)"):
+    with pytest.raises(SourceError, match=r"source test: options: no option .colour.; there are: exclude, files, rows"):
         read("chat", path, "text", colour="red")
-    with pytest.raises(
-        SourceError, match=r"options\.max_chars: Input should be a valid integer.*text knows: files, exclude, rows, col"
-    ):
+    with pytest.raises(SourceError, match=r"source test: options\.max_chars: Input should be a valid integer"):
         read("text", path, "text", max_chars="many")
     with pytest.raises(SourceError, match=r"source test: .*nowhere: no such file or folder"):
         read("chat", path.parent / "nowhere", "text")
