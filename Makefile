@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO ?= runs/demo
+# Processes that run tests side by side, one file of tests at a time each.
+JOBS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # uv installs in seconds; pip does where uv fails, behind a proxy with a certificate of its own, say, which pip may know
 # from the system's settings.
@@ -36,7 +38,7 @@ demo: $(READY) ## From nothing to a trained, measured tiny Janus: corpus, three 
 	@$(BIN)/python -m demo --out $(DEMO)
 
 test: $(READY) ## Run the default tests (no GPU; about 11 minutes on 2 cores)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-all: $(READY) ## Run the slow tests as well
 	@$(BIN)/python -m pytest -m "not gpu and not integration"
