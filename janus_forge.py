@@ -54,6 +54,12 @@ COMMANDS: Mapping[str, Command] = {
         "corpus verify runs/corpora/photo-folder",
         extra="pipelines",
     ),
+    "corpus takedown": Command(
+        "pipelines.takedown",
+        "Leave rows out of the next snapshot, and remove their bytes",
+        "corpus takedown runs/corpora/photo-folder list.txt --purge",
+        extra="pipelines",
+    ),
     "corpus list": Command(
         "pipelines.list", "List corpora, their snapshots and sizes", "corpus list runs/corpora", extra="pipelines"
     ),
