@@ -60,6 +60,12 @@ COMMANDS: Mapping[str, Command] = {
         "corpus takedown runs/corpora/photo-folder list.txt --purge",
         extra="pipelines",
     ),
+    "corpus inspect": Command(
+        "pipelines.inspect",
+        "Look at rows: pictures, signals, decisions and thresholds",
+        "corpus inspect runs/corpora/photo-folder --html rows.html",
+        extra="pipelines",
+    ),
     "corpus list": Command(
         "pipelines.list", "List corpora, their snapshots and sizes", "corpus list runs/corpora", extra="pipelines"
     ),
