@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from janus.images import ImageProblem, load_reduced
 from janus.report import svg
-from janus.report.html import Raw, image, join, page, section, stacked_bar, table, tag
+from janus.report.html import Raw, image, join, page, section, stacked_bar, tag
 from pipelines.funnel import funnels
 from pipelines.looking.rows import PLAIN, Looked, contents, fields, in_order, numeric, where_are
 from pipelines.looking.thresholds import Threshold, fields_of_reason, kept, others
@@ -32,6 +33,8 @@ TEXT = 400
 """Characters of a row's text."""
 VALUES = 12
 """Of a field of text, the most frequent."""
+BINS = 40
+"""Bars of a histogram, at most."""
 
 
 def render(
@@ -51,7 +54,7 @@ def render(
         printable(title),
         tag("h1", printable(title)),
         tag("p", intro, class_="soft"),
-        tag("div", *cards, class_="cards"),
+        tag("div", *cards, class_="cards three"),
         tag("p", *links),
         _funnel(snapshot) if not asked else "",
         _signals(looked, thresholds, spec),
@@ -60,29 +63,28 @@ def render(
 
 
 def _funnel(snapshot: Snapshot) -> Raw:
-    rows = []
+    blocks = []
     for one in funnels(snapshot):
-        bar = stacked_bar(
-            [
-                ("kept", one.kept, "var(--good)"),
-                ("dropped", sum(one.dropped.values()), "var(--c1)"),
-                ("failed", sum(one.failed.values()), "var(--bad)"),
-            ]
-        )
         lost = sorted({**one.dropped, **one.failed}.items(), key=lambda item: -item[1])
-        rows.append(
-            [one.source, f"{one.rows:,}", f"{one.kept:,}", bar, ", ".join(f"{name} {count:,}" for name, count in lost)]
-        )
-    head = ["source", "rows", "kept", "", "left out"]
-    return section("Sources", "Rows in, and what became of them.", table(head, rows, numeric=(1, 2)))
+        parts = [("kept", one.kept, "var(--good)"), ("dropped", sum(one.dropped.values()), "var(--c1)")]
+        bar = stacked_bar([*parts, ("failed", sum(one.failed.values()), "var(--bad)")])
+        counts = [f"{one.rows:,} rows", f"kept {one.kept:,}", *(f"{name} {count:,}" for name, count in lost)]
+        blocks.append(join(tag("h3", one.source), bar, tag("p", ", ".join(counts), class_="chart-note")))
+    intro = "Rows in, and what became of them: kept, dropped and failed."
+    return section("Sources", intro, tag("div", *blocks, class_="card"))
 
 
 def _signals(looked: Looked, thresholds: Sequence[Threshold], spec: str | None) -> Raw:
     sample = looked.sample
     keep = np.array([fate == Drop.KEPT for fate in sample.column("fate").to_pylist()], dtype=bool)
-    charts = []
+    charts, constant = [], {}
     for name, values in fields(sample).items():
-        if numeric(values):
+        if pa.types.is_nested(values.type) or pa.types.is_uint64(values.type):
+            continue
+        distinct = pc.unique(values.drop_null())
+        if len(distinct) < 2 and not any(one.field == name for one in thresholds):
+            constant[name] = _value(distinct[0].as_py()) if len(distinct) else "not measured"
+        elif numeric(values):
             charts.append(_histogram(name, values, keep, [one for one in thresholds if one.field == name]))
         elif pa.types.is_string(values.type):
             charts.append(_bars(name, values))
@@ -91,7 +93,15 @@ def _signals(looked: Looked, thresholds: Sequence[Threshold], spec: str | None) 
     )
     drawn = f"{sample.num_rows:,} rows, picked by uid, stand for all." if sample.num_rows < looked.rows else "All rows."
     intro = f"{drawn} {where} Below each chart: which threshold would keep what share of the rows that have the signal."
-    return section("Signals", intro, tag("div", *(chart for chart in charts if chart), class_="charts"))
+    same = (
+        [
+            tag("h3", "The same in every row that has it"),
+            tag("div", _list(constant), class_="card row", style="max-width: 420px"),
+        ]
+        if constant
+        else []
+    )
+    return section("Signals", intro, tag("div", *(chart for chart in charts if chart), class_="charts"), *same)
 
 
 def _histogram(name: str, column: pa.ChunkedArray, keep: np.ndarray, thresholds: Sequence[Threshold]) -> Raw | None:
@@ -111,15 +121,31 @@ def _histogram(name: str, column: pa.ChunkedArray, keep: np.ndarray, thresholds:
         name,
         series,
         x_label="outermost bars: and beyond" if cut else "",
+        bins=_bins(high - low) if pa.types.is_integer(column.type) else BINS,
         marks=[(limit, f"{limit:g}") for limit in near],
     )
     lines = [f"{one.text} keeps {_share(kept(values, one.least, one.greatest), len(values))}" for one in thresholds]
-    low_side = " · ".join(f"{share:.0%} ≥ {_number(least)}" for share, least, _ in others(values))
-    high_side = " · ".join(f"{share:.0%} ≤ {_number(most)}" for share, _, most in others(values))
-    lines += [low_side, high_side]
     if len(values) < len(all_values):
         lines.append(f"{len(all_values) - len(values):,} rows have none")
-    return tag("div", Raw(chart), *(tag("p", line, class_="chart-note") for line in lines), class_="card")
+    notes = (tag("p", line, class_="chart-note") for line in lines)
+    return tag("div", Raw(chart), _others(values), *notes, class_="card")
+
+
+def _bins(width: float) -> int:
+    """Bars for whole numbers: each stands for as many of them."""
+    step = math.ceil((width + 1) / BINS)
+    return math.ceil((width + 1) / step)
+
+
+def _others(values: np.ndarray) -> Raw:
+    """Which threshold keeps what share."""
+    found = others(values)
+    rows = [
+        ["keeps", *(f"{share:.0%}" for share, _, _ in found)],
+        ["if ≥", *(_number(least) for _, least, _ in found)],
+        ["if ≤", *(_number(most) for _, _, most in found)],
+    ]
+    return tag("table", *(tag("tr", *(tag("td", cell) for cell in row)) for row in rows), class_="small")
 
 
 def _bars(name: str, column: pa.ChunkedArray) -> Raw | None:
@@ -130,7 +156,7 @@ def _bars(name: str, column: pa.ChunkedArray) -> Raw | None:
     rows = [
         [
             printable(value[:40]),
-            tag("div", tag("i", style=f"width:{count / most:.1%}"), class_="bar time"),
+            tag("div", tag("i", style=f"width:{count / most:.1%}"), class_="bar time", style="min-width: 60px"),
             f"{count:,}",
         ]
         for value, count in counts.most_common(VALUES)
