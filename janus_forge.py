@@ -54,6 +54,27 @@ COMMANDS: Mapping[str, Command] = {
         "corpus verify runs/corpora/photo-folder",
         extra="pipelines",
     ),
+    "corpus takedown": Command(
+        "pipelines.takedown",
+        "Leave rows out of the next snapshot, and remove their bytes",
+        "corpus takedown runs/corpora/photo-folder list.txt --purge",
+        extra="pipelines",
+    ),
+    "corpus inspect": Command(
+        "pipelines.inspect",
+        "Look at rows: pictures, signals, decisions and thresholds",
+        "corpus inspect runs/corpora/photo-folder --html rows.html",
+        extra="pipelines",
+    ),
+    "corpus list": Command(
+        "pipelines.list", "List corpora, their snapshots and sizes", "corpus list runs/corpora", extra="pipelines"
+    ),
+    "corpus compare": Command(
+        "pipelines.compare",
+        "Say which rows came, went and changed between two snapshots",
+        "corpus compare runs/corpora/photo-folder@1 runs/corpora/photo-folder",
+        extra="pipelines",
+    ),
     "corpus mixture": Command(
         "janus.data.mixture",
         "How many samples, tokens and epochs each source gives a run",

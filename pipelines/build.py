@@ -20,6 +20,7 @@ import tyro
 
 from pipelines import ledger
 from pipelines.engine import OnProgress, StepFailed
+from pipelines.removal.entries import kept_entries, pending
 from pipelines.selection import select
 from pipelines.steps.collect_garbage import collect_garbage
 from pipelines.steps.context import Build, Shard
@@ -96,7 +97,20 @@ def opened(
             raise ValueError(f"{store.url}: holds corpus {parent.corpus!r}; build {spec.name!r} into another folder")
         ledger.sweep(store)
         prints = fingerprints(spec.models.janus, spec.tokenize.pixels)
-        build = Build(spec, store, operations, prints, parent, latest.version if latest else None, on_progress)
+        if pending(store):
+            raise ValueError(
+                f"{store.url}: a purge was interrupted; end it: python -m pipelines.takedown {store.url} --purge"
+            )
+        build = Build(
+            spec,
+            store,
+            operations,
+            prints,
+            parent,
+            latest.version if latest else None,
+            on_progress,
+            kept_entries(store),
+        )
         _ = build.signal_specs  # a model that is not there is told before anything is downloaded
         if store.folder is not None:
             shutil.rmtree(store.folder / ledger.SCRATCH, ignore_errors=True)

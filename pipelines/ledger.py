@@ -66,7 +66,12 @@ class StepSpec:
 
     def key(self, inputs: Mapping[str, str]) -> str:
         """Name of the result for input shards given by layer and sha256."""
-        return digest({"config": self.config_digest, "fingerprints": dict(self.fingerprints), "inputs": dict(inputs)})
+        return key_of(self.config_digest, self.fingerprints, inputs)
+
+
+def key_of(config: str, fingerprints: Mapping[str, str], inputs: Mapping[str, str]) -> str:
+    """Key of the shard that settings of this digest and these models make of these inputs."""
+    return digest({"config": config, "fingerprints": dict(fingerprints), "inputs": dict(inputs)})
 
 
 def shard_path(layer: str, source: str, shard: str, key: str) -> str:
@@ -185,10 +190,11 @@ def commit(
         counts={name: count for name, count in sorted(counts.items()) if count},
         summary=summary,
     )
-    return _put(as_store(corpus), manifest.sealed())
+    return put_manifest(as_store(corpus), manifest.sealed())
 
 
-def _put(store: Store, manifest: ShardManifest) -> ShardManifest:
+def put_manifest(store: Store, manifest: ShardManifest) -> ShardManifest:
+    """Write a sealed manifest, or take the one that is there; see `commit`."""
     path, data = path_of(manifest), canonical_json(manifest)
     key = manifest_path(path)
     if store.folder is not None:  # which one build holds
@@ -277,6 +283,6 @@ def sweep(place: Place) -> None:
                 store.delete(entry.key)
         return
     # Shards, snapshots, and LATEST in the corpus folder itself.
-    for folder in (*SOURCE_FOLDERS, "snapshots", "readings", "."):
+    for folder in (*SOURCE_FOLDERS, "snapshots", "readings", "takedown", "takedown/*", "."):
         for left in store.folder.glob(f"{folder}/{TEMPORARY}*"):
             left.unlink(missing_ok=True)

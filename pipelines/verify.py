@@ -22,6 +22,7 @@ import tyro
 from janus.cli import parse, run
 from pipelines import ledger
 from pipelines.filters import reasons
+from pipelines.removal.entries import PURGING, pending
 from pipelines.shardio import ShardError, uid_array
 from pipelines.signals import MEASURED, NOT_MEASURED, OUTCOME
 from pipelines.steps.collect_garbage import snapshot_names
@@ -73,7 +74,7 @@ class _Corpus:
             yield f"{path}: holds {table.num_rows} rows, its manifest says {manifest.rows}"
         if (uids[1:] < uids[:-1]).any():
             yield f"{path}: rows are not sorted by uid"
-        counts = _counts(manifest.layer, table)
+        counts = counts_of(manifest.layer, table)
         if unknown := counts.keys() - self.reasons if manifest.layer == "decision" else ():
             yield f"{path}: no filter here has the reason {', '.join(sorted(unknown))}; install the package that has it"
         kept = {name: manifest.counts.get(name, 0) for name in counts}
@@ -101,7 +102,7 @@ def _mapped(file: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
-def _counts(layer: str, table: pa.Table) -> dict[str, int]:
+def counts_of(layer: str, table: pa.Table) -> dict[str, int]:
     """Rows by outcome or reason, as far as the shard itself tells."""
     if layer == "rows":
         return {"rows": table.num_rows}
@@ -151,6 +152,10 @@ def verify(corpus: Place) -> Report:
         differences.append("LATEST: missing although there are snapshots; write the newest snapshot's name into it")
     elif latest is not None and latest not in names:
         differences.append(f"LATEST: names {latest!r}, which is no snapshot of this corpus")
+    if pending(store):
+        differences.append(
+            f"{PURGING}: a purge was interrupted; end it: python -m pipelines.takedown {store.url} --purge"
+        )
     return Report(len(names), len(shards.manifests), shards.bytes, tuple(differences))
 
 

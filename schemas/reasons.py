@@ -70,6 +70,7 @@ class Skip(StrEnum):
     DUPLICATE_KEY = "duplicate_key"  # a second tar member of the same name
     LINK_MEMBER = "link_member"  # a link, device or sparse file in a tar: nothing is stored under its name
     UNSUPPORTED_FORMAT = "unsupported_format"  # a picture file of a kind that is not read, such as HEIC
+    TAKEN_DOWN = "taken_down"  # on a takedown list of the corpus, which does not have it (docs/takedown.md)
 
 
 class Drop(StrEnum):
@@ -81,6 +82,7 @@ class Drop(StrEnum):
     KEPT = "kept"
     UPDATED = "updated"  # its source has a newer version of it, which is another row
     REMOVED = "removed"  # gone at its source, which has `on_removed = "drop"`
+    TAKEN_DOWN = "taken_down"  # on a takedown list of the corpus, or a picture of the same bytes is (docs/takedown.md)
     CONTAMINATED = "contaminated"  # holds a picture or a text of an evaluation set (docs/dedup.md)
     DUPLICATE_EXACT = "duplicate_exact"  # same image bytes, or same sample for texts, pages and chats, as a kept row
     DUPLICATE_NEAR = "duplicate_near"  # perceptual hash within the radius of a kept row

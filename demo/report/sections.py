@@ -127,7 +127,7 @@ def caption_histogram(scores: CaptionScores, threshold: float | None) -> Raw:
         "Caption scores",
         {"right": scores.right, "planted wrong": scores.wrong},
         x_label="cosine of image and caption embeddings",
-        mark=None if threshold is None else (threshold, f"threshold {threshold:g}"),
+        marks=[] if threshold is None else [(threshold, f"threshold {threshold:g}")],
     )
     return section(
         "Wrong captions stand out",

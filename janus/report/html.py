@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 
 STYLE = Path(__file__).with_name("style.css")
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""What a page may do: show what is in it. No script runs, and nothing is fetched, whatever its text says."""
 
 
 class Raw(str):
@@ -69,6 +71,7 @@ def page(title: str, *content: object) -> str:
     """A whole document that needs no other file."""
     head = Raw(
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{escape(title)}</title><style>{STYLE.read_text()}</style>"
     )
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{tag("main", *content)}</body></html>\n'

@@ -86,7 +86,7 @@ def histogram(
     *,
     x_label: str,
     bins: int = 40,
-    mark: tuple[float, str] | None = None,
+    marks: Sequence[tuple[float, str]] = (),
 ) -> str:
     """Overlaid histograms of several sets of values over the same bins.
 
@@ -95,13 +95,15 @@ def histogram(
         series: name to values.
         x_label: stands below the axis.
         bins: number of bars over the whole range.
-        mark: a value to draw a vertical line at, and its label (a threshold).
+        marks: values to draw a vertical line at, and their labels (thresholds). The axis reaches to them.
     """
     values = [value for group in series.values() for value in group if math.isfinite(value)]
     if not values:
         return _frame(title, '<text class="note" x="50%" y="50%" text-anchor="middle">no data</text>')
     low, high = min(values), max(values)
-    high = high if high > low else low + 1
+    for value, _ in marks:
+        low, high = min(low, value), max(high, value)
+    high = high if high > low else low + max(1, abs(low) * 1e-6)
     counts = {}
     for name, group in series.items():
         counts[name] = [0] * bins
@@ -119,10 +121,11 @@ def histogram(
                     f'height="{y.start - y(count):.1f}" fill="{COLORS[index]}" opacity="0.75">'
                     f"<title>{escape(name)}: {count}</title></rect>"
                 )
-    if mark is not None and low <= mark[0] <= high:
-        at = x(mark[0])
+    for place, (value, label) in enumerate(marks):
+        at = x(value)
+        side = f'x="{at + 4:.1f}"' if at < WIDTH * 0.6 else f'x="{at - 4:.1f}" text-anchor="end"'
         parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text class="note" x="{at + 4:.1f}" y="{TOP + 22}">{escape(mark[1])}</text>')
+        parts.append(f'<text class="note" {side} y="{TOP + 22 + 14 * place}">{escape(label)}</text>')
     parts.append(_legend(list(series)))
     return _frame(title, "".join(parts))
 

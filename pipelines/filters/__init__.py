@@ -5,6 +5,8 @@ A filter is a module with
 - `Options`: its options in a spec's `filters = { <name> = {...} }`, a subclass of `schemas.plugins.Options`;
 - `READS`: the signal fields it looks at, as `<signal>.<field>`; or `reads(options)`, where the options say which;
 - `drops(table, options)`: which rows of a shard it drops, bool[N], from a table that has those columns;
+- `bounds(options)`, if its thresholds are not told by the names of its options: signal field to the least and greatest
+  value that it leaves, for people to see (pipelines/looking/thresholds.py);
 - `REASON`, if it is not the filter's name: what a dropped row is counted under;
 - `VERSION`, 1 if absent: raised when the same signals come to give other answers, or an option another default.
 

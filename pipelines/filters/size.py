@@ -19,6 +19,11 @@ class Options(Base):
     """Least length of the short side, pixels."""
 
 
+def bounds(options: Options) -> dict[str, tuple[float, float]]:
+    """Both sides are at least that long."""
+    return dict.fromkeys(READS, (options.min_side, np.inf))
+
+
 def drops(table: pa.Table, options: Options) -> Mask:
     """Where the short side is under `min_side`."""
     return np.minimum(numbers(table, "image.width"), numbers(table, "image.height")) < options.min_side

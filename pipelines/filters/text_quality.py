@@ -40,6 +40,11 @@ def reads(options: Options) -> list[str]:
     return [f"text_quality.{field}" for rules in options.rules for field in BOUNDS[rules]]
 
 
+def bounds(options: Options) -> dict[str, tuple[float, float]]:
+    """Those of the rules."""
+    return {f"text_quality.{field}": limits for rules in options.rules for field, limits in BOUNDS[rules].items()}
+
+
 def drops(table: pa.Table, options: Options) -> Mask:
     """Where a rule fails."""
     dropped = np.zeros(table.num_rows, dtype=np.bool_)

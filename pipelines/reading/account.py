@@ -74,6 +74,11 @@ class Account:
         if skipped.where:
             self._example(skipped.reason, skipped.where)
 
+    def take_down(self) -> None:
+        """Count a row that was taken as skipped: a takedown list names it, so not even its place is kept."""
+        self.taken -= 1
+        self.skip(Skipped(Skip.TAKEN_DOWN))
+
     def _example(self, reason: str, message: str) -> None:
         found = self.examples.setdefault(str(reason), [])
         if len(found) < EXAMPLES:

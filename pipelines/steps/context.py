@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pipelines import ledger
 from pipelines.engine import Failure, OnProgress, ShardStep, StepFailed, run_step
+from pipelines.removal.entries import Entries
 from pipelines.selection import Selection, select
 from pipelines.shardio import ShardError, Written
 from pipelines.signals import Signal
@@ -77,6 +78,8 @@ class Build:
     latest: str | None = None
     """Version of LATEST when the parent was read; None if there was none."""
     on_progress: OnProgress | None = None
+    taken_down: Entries = field(default_factory=Entries)
+    """What the takedown lists of the corpus name."""
 
     @property
     def number(self) -> int:

@@ -37,6 +37,7 @@ from pipelines.steps.dedup_passes import (
 )
 from pipelines.steps.judge import fields_of, judge, loaded, standing
 from pipelines.steps.signal_table import signal_table
+from pipelines.steps.take_down import take_down
 from schemas.layers import DECISION, signal_layer
 from schemas.reasons import Drop, Outcome
 from storage.store import Store
@@ -80,7 +81,7 @@ class DecideStep:
 
 @dataclass(frozen=True)
 class GateStep:
-    """Has the filters that compare the rows of a source do so."""
+    """Has the filters that compare the rows of a source do so; rows that are taken down take no part."""
 
     corpus: Store
 
@@ -94,7 +95,10 @@ class GateStep:
 
         def rows() -> Iterator[tuple[pa.Table, Mask]]:
             for shard in shards:
-                table = loaded(signal_table(self.corpus, shard.paths, fields_of(filters)))
+                table = signal_table(self.corpus, shard.paths, fields_of(filters))
+                there = np.ones(table.num_rows, dtype=bool)
+                there[[row for row, reason in shard.superseded if reason == Drop.TAKEN_DOWN]] = False
+                table = loaded(table.filter(pa.array(there)))
                 yield table, standing(judge(table, alone, {}))
 
         return {filter.name: filter.gate(rows()) for filter in filters if filter.gate is not None}
@@ -213,7 +217,7 @@ def decide(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     """Add the decision layer. `shards` are all of the corpus, in plan's order."""
     from pipelines.steps.decontaminate import decontaminate  # late: it opens pictures, and verify needs none
 
-    shards = decontaminate(build, shards)
+    shards = decontaminate(build, take_down(build, shards))
     with run_folder_in(build.scratch, "dedup") as scratch:
         gates = _gates(build, shards)
         duplicates = _duplicates(build, shards, gates, scratch)

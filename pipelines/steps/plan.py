@@ -18,6 +18,8 @@ import pyarrow as pa
 from pipelines import ledger
 from pipelines.reading.account import Account
 from pipelines.readings import write_reading
+from pipelines.removal.entries import Entries
+from pipelines.removal.match import Picture, Row, match
 from pipelines.shardio import ShardError, write_table
 from pipelines.sources import read_source
 from pipelines.steps.changes import Changes, Superseded
@@ -57,6 +59,8 @@ class PlanWork:
 
     source: Source
     known: tuple[Known, ...]
+    taken_down: Entries
+    """New rows that these name are not taken."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ class PlanStep:
         changes = Changes(rows)
         paths: dict[str, Superseded] = dict.fromkeys(rows, ())
         account = Account(work.source)
-        for samples in chunks(self._unknown(work.source, changes, account), self.shard_rows):
+        new = not_taken_down(self._unknown(work.source, changes, account), work.taken_down, account)
+        for samples in chunks(new, self.shard_rows):
             shard = planned_shard(work.source, self.shard_rows, samples, taken=paths)
             shard.commit(self.corpus)
             paths[shard.path] = ()
@@ -189,6 +194,16 @@ class PlanStep:
             yield from (sample for sample, new in zip(chunk, changes.meet(chunk), strict=True) if new)
 
 
+def not_taken_down(samples: Iterable[Sample], entries: Entries, account: Account) -> Iterator[Sample]:
+    """The samples that no takedown list names; the account has the others as skipped."""
+    for sample in samples:
+        pictures = (Picture(bytes.fromhex(ref.sha256) if ref.sha256 else None, (ref.url,)) for ref in sample.images)
+        if entries and match(entries, [Row(sample.uid, tuple(pictures))]).rows:
+            account.take_down()
+        else:
+            yield sample
+
+
 def _row(sample: Sample) -> dict[str, Any]:
     return {
         "uid": sample.uid,
@@ -216,7 +231,9 @@ def plan(build: Build) -> list[Shard]:
         if entry.source in known:
             known[entry.source].append(Known(entry.upstream["rows"], entry.upstream["raw"]))
             first_snapshots[entry.upstream["rows"]] = entry.first_snapshot
-    works = [(source.name, PlanWork(source, tuple(known[source.name]))) for source in build.spec.sources]
+    works = [
+        (source.name, PlanWork(source, tuple(known[source.name]), build.taken_down)) for source in build.spec.sources
+    ]
     found = build.run("plan", PlanStep(build.corpus, build.spec.shard_rows), works)
     shards = [
         _shard(ledger.load_manifest(build.corpus, path), first_snapshots.get(path, build.number), superseded)

@@ -35,7 +35,7 @@ def bars(chart: str) -> list[tuple[str, int]]:
 
 def test_every_value_is_in_one_bar_of_its_series() -> None:
     good, bad = [0.1 * index for index in range(11)], [0.0, 1.0, 1.0]
-    chart = svg.histogram("scores", {"good": good, "bad": bad}, x_label="score", bins=10, mark=(0.5, "here"))
+    chart = svg.histogram("scores", {"good": good, "bad": bad}, x_label="score", bins=10, marks=[(0.5, "here")])
     counted = bars(chart)
     assert sum(count for name, count in counted if name == "good") == 11
     assert [count for name, count in counted if name == "bad"] == [1, 2]  # the greatest value is in the last bar

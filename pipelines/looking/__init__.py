@@ -1,0 +1,1 @@
+"""Looking at corpora: what list, compare and inspect share."""
