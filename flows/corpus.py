@@ -17,7 +17,7 @@ import tyro
 from flows.api import prefect_api
 from janus import cli
 from schemas.spec import CorpusSpec, Operations, load_specs
-from storage.places import join
+from storage.places import join, open_store
 
 if TYPE_CHECKING:
     from schemas.manifest import Snapshot
@@ -55,6 +55,7 @@ def main() -> None:
     if not command.specs:
         raise cli.UserError(f"no corpus spec given (see {cli.program(PROG)} --help)")
     specs = load_specs(command.specs, variables)  # a mistake shows before anything starts
+    open_store(command.out)
     with prefect_api(HOME) as wait_for_api:
         from flows import progress
         from flows.build import FLOWS

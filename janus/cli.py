@@ -15,6 +15,7 @@ Imports neither torch nor transformers: `--help` of every command starts with th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import io
@@ -24,6 +25,7 @@ import re
 import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pydantic
@@ -73,7 +75,8 @@ def parse(
     Field docstrings become the help. `args` defaults to `sys.argv[1:]`, `default` gives the values not named there.
     Prints the help and exits 0 on `--help`.
 
-    Raises UserError with one line for an unknown, missing or ill-typed argument.
+    Raises UserError with one line for an unknown, missing or ill-typed argument, and for an address (s3://...) where a
+    path is expected.
     """
     import tyro
 
@@ -94,7 +97,33 @@ def parse(
         first = error.errors()[0]
         option = "--" + ".".join(str(part) for part in first["loc"]).replace("_", "-")
         raise UserError(f"{option} {first['input']}: {first['msg']} (see {prog} --help)") from None
-    return parsed() if inspect.isfunction(command) else parsed
+    if not inspect.isfunction(command):
+        _refuse_addresses(parsed)
+        return parsed
+    call: functools.partial[T] = parsed
+    for name, value in call.keywords.items():
+        _refuse_addresses(value, f"--{name}")
+    return call()
+
+
+def _refuse_addresses(value: object, name: str = "") -> None:
+    """Raise UserError for an address among the paths in `value`: as a path, it would be a local folder called "s3:"."""
+    if isinstance(value, Path) and (found := _ADDRESS.match(str(value))):
+        option = name.replace("_", "-")
+        raise UserError(
+            f"{option}: {found[1]}://{found[2]} is an address, and this takes a path on this machine; only a corpus "
+            "may lie at an address (--corpus, --data, and --out of a corpus build)"
+        )
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _refuse_addresses(getattr(value, field.name), f"{name}.{field.name}" if name else f"--{field.name}")
+    elif isinstance(value, tuple | list):
+        for item in value:
+            _refuse_addresses(item, name)
+
+
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/(.*)")
+"""What `Path` makes of scheme://rest. Of two letters and more: a drive is no scheme."""
 
 
 def pairs(items: Iterable[Sequence[str]], option: str, form: str = "NAME=VALUE") -> dict[str, str]:

@@ -201,8 +201,8 @@ def _tiff_values(data: bytes, wanted: int) -> Iterator[bytes]:
                     (at,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, at)
                 yield data[at : at + length]
                 return
-    except struct.error:
-        return  # a directory that is cut short: Pillow says what is wrong with it
+    except (struct.error, OverflowError):
+        return  # a directory that is cut short or lies beyond 2**63: Pillow says what is wrong with it
 
 
 def _gif_blocks(data: bytes, position: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,20 @@ def canonical_json(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """SHA-256 (64 hex digits) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """`value`, which JSON can hold, with `digest`, the digest of all else in it."""
+    plain = json.loads(json.dumps(value))
+    return {**plain, "digest": digest(plain)}
+
+
+def check_sealed(value: Mapping[str, Any], where: str | os.PathLike[str]) -> None:
+    """Raise ValueError with one line that names the file `where` if `value` is not as `sealed` made it."""
+    if "digest" not in value:
+        raise ValueError(f"{where}: no digest: written by an older version; continue the run with that one")
+    if digest({name: item for name, item in value.items() if name != "digest"}) != value["digest"]:
+        raise ValueError(f"{where}: damaged, or edited: its content is not what was written")
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

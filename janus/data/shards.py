@@ -151,7 +151,7 @@ class Shard:
             yield
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{self.path}: shard of the snapshot is missing; restore it or build again"
+                f"{self.path}: missing, but the snapshot names it; restore it or build again"
             ) from None
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{self.path}: not a readable Arrow file ({error}); restore it or build again") from None
@@ -293,7 +293,7 @@ class Pool:
             return self._corpus.fetch(shard.path, shard.sha256, shard.bytes)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{self._corpus.url}/{shard.path}: shard of the snapshot is missing; restore it or build again"
+                f"{self._corpus.url}/{shard.path}: missing, but the snapshot names it; restore it or build again"
             ) from None
 
     def row(self, number: int) -> Row:

@@ -163,6 +163,7 @@ def _load(model: str, arguments: Arguments, world: World) -> tuple[Subject, dict
 
     from janus.model.checkpoints.hub import local_folder
     from janus.model.checkpoints.model_folder import load_janus
+    from janus.model.checkpoints.sums import read_sums
     from janus.model.device import placement
     from janus.train.record import model_digest
 
@@ -172,7 +173,8 @@ def _load(model: str, arguments: Arguments, world: World) -> tuple[Subject, dict
         dtype = getattr(torch, arguments.dtype)
     loaded, processor = load_janus(folder, dtype=dtype, device=world.device)
     fingerprint = digest([model_digest(folder), processor.tokenizer_identity(), processor.image_identity()])
-    return Subject(loaded, processor, fingerprint), getattr(loaded.config, "evaluation", {})
+    subject = Subject(loaded, processor, fingerprint, has_sums=read_sums(folder).of is not None)
+    return subject, getattr(loaded.config, "evaluation", {})
 
 
 def _finish(arguments: Arguments, chosen: Sequence[Chosen]) -> dict[str, Any]:

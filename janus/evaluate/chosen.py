@@ -47,6 +47,8 @@ class Subject:
     model: Janus
     processor: Processor
     fingerprint: str
+    has_sums: bool = False
+    """Whether its folder was held to a SHA256SUMS (janus.model.checkpoints.sums)."""
 
     @property
     def dtype(self) -> str:

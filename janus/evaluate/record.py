@@ -27,6 +27,7 @@ def make_record(
         "items": len(one.items),
         "whole": len(one.items) == one.size,
         "model": subject and subject.fingerprint,
+        "model_has_sums": subject and subject.has_sums,
         "dtype": subject and subject.dtype,
         "main": benchmark.main if benchmark.main in scores else None,
         "scores": {name: {"value": s.value, "low": s.low, "high": s.high} for name, s in scores.items()},
@@ -51,7 +52,7 @@ def make_record(
         if benchmark.pictures is None:
             record |= {"sampling": draw.sampling_facts(settings.sampling, benchmark.images_per_prompt)}
         else:
-            record |= {"sampling": None, "model": None, "dtype": None}
+            record |= {"sampling": None, "model": None, "model_has_sums": None, "dtype": None}
             notes.append(f"Pictures drawn elsewhere: {benchmark.pictures}.")
     return record
 

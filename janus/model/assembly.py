@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from janus.model.checkpoints.model_folder import load_vq
+from janus.model.checkpoints.sums import read_sums
 from janus.model.checkpoints.tensors import WeightFiles, read_json
 from janus.model.checkpoints.tokenizer import load_tokenizer
 from janus.model.device import cast
@@ -95,6 +96,7 @@ def assemble(
     folder = tokenizer or llm
     if folder is None:
         raise ValueError("no tokenizer: name a language model (--llm) or a tokenizer folder (--tokenizer)")
+    read_sums(folder).check_small()
     words = load_tokenizer(folder, add_missing=True)
     llm_part = None if llm is None else _llm(llm)
     vision_part = None if vision is None else _vision(vision)
@@ -141,6 +143,7 @@ def assemble(
 
 def _llm(folder: Path) -> _Part:
     _need_config(folder)
+    read_sums(folder).check_all()
     try:
         config = AutoConfig.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
@@ -179,6 +182,7 @@ def _grow(table: torch.Tensor, rows: int, generator: torch.Generator) -> torch.T
 
 def _vision(folder: Path) -> _Part:
     values = read_json(folder / "config.json")
+    read_sums(folder).check_all()
     if values.get("model_type") in ("siglip", "siglip_vision_model"):
         return _siglip(folder, values)
     try:

@@ -24,6 +24,7 @@ from janus.plain import overlay
 from janus.presets import NAMES as PRESETS
 from janus.train.presets import STAGES, recipe
 from janus.train.recipe import Recipe
+from schemas.digest import check_sealed
 from schemas.plugins import did_you_mean
 
 PROG = "python -m janus.train"
@@ -98,7 +99,7 @@ def read_command(args: list[str]) -> Command:
     )
 
 
-RECORDED = ("digests", "starts")
+RECORDED = ("digest", "digests", "model_has_sums", "starts")
 """What the record of a run has beside settings."""
 TEXTS, SWITCHES, NUMBERS = ("model", "data", "out", "snapshot", "device"), ("new_recipe", "dry_run"), ("rate",)
 """Settings beside the recipe, by what their values are."""
@@ -119,6 +120,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a table of settings")
     if "starts" in values:
+        check_sealed(values, path)
         values = {name: value for name, value in values.items() if name not in RECORDED}
     known = (*TEXTS, *SWITCHES, *NUMBERS, "recipe")
     for name, value in values.items():

@@ -34,7 +34,7 @@ from janus.train.failures import one_line
 from janus.train.optim import Optimizers
 from janus.train.recipe import Checkpoint
 from janus.train.world import World
-from schemas.digest import digest, file_sha256
+from schemas.digest import check_sealed, file_sha256, sealed
 from schemas.files import TEMPORARY, commit_folder, sync, write_file
 
 COMMITTED = re.compile(r"step-(\d{6,})")
@@ -63,13 +63,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Raises ValueError with one line that names the file if it is not what was written.
     """
-    file = path / STATE
-    state = read_json(file)
-    if "digest" not in state:
-        raise ValueError(f"{file}: no digest: written by an older version; continue the run with that one")
-    written = {name: value for name, value in state.items() if name != "digest"}
-    if digest(written) != state["digest"]:
-        raise ValueError(f"{file}: damaged: its content is not what was written")
+    state = read_json(path / STATE)
+    check_sealed(state, path / STATE)
     return state
 
 
@@ -201,7 +196,7 @@ class Checkpointer:
             for name, found in _hashes(work, names).items()
         }
         state = {"step": step, **self._about, "files": files}
-        write_file(work / STATE, json.dumps({**state, "digest": digest(state)}, indent=1))
+        write_file(work / STATE, json.dumps(sealed(state), indent=1))
 
     def poll(self) -> None:
         """Commit the running save if every rank has written its part. Never waits."""

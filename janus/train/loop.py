@@ -17,6 +17,7 @@ from janus.data.loader import Loader
 from janus.data.shards import check_fingerprints, check_stage
 from janus.model.checkpoints.fingerprint import fingerprints
 from janus.model.checkpoints.model_folder import load_janus
+from janus.model.checkpoints.sums import read_sums
 from janus.model.network import Janus
 from janus.model.processor import Processor
 from janus.packed import PackedBatch
@@ -99,6 +100,8 @@ class Trainer:
             check_fingerprints(snapshot, prints)
             janus, self._processor = load_janus(inputs.model, dtype=weight_types(recipe), device=world.device)
             check_weights(janus, inputs.model)
+            if read_sums(inputs.model).of is None:
+                self._notes.append(f"{inputs.model} has no SHA256SUMS: a bit that flipped in it would not be seen")
             self._tokens = token_ids(self._processor, janus)
             self._samples = self._make_samples()
             self._loader = self._load(inputs.data, snapshot, recipe.data, steps=recipe.steps, start_step=start.step)

@@ -21,11 +21,12 @@ from typing import Any
 
 import torch
 
+from janus.model.checkpoints.sums import read_sums
 from janus.model.checkpoints.tensors import WEIGHT_FILES, read_json
 from janus.train.checkpoint import newest_sound, read_state
 from janus.train.recipe import Recipe
 from janus.train.world import World, device_name
-from schemas.digest import digest, file_sha256
+from schemas.digest import check_sealed, digest, file_sha256, sealed
 from schemas.files import write_file
 from schemas.manifest import load_snapshot
 from storage.places import as_store
@@ -97,6 +98,7 @@ def read_record(run: Path) -> dict[str, Any]:
     for name in ("recipe", "model", "starts"):
         if name not in record:
             raise ValueError(f"{run / FILE}: not the record of a run: it has no {name}")
+    check_sealed(record, run / FILE)
     return record
 
 
@@ -181,9 +183,10 @@ def write_record(
         "data": data.url if data.folder is None else str(data.folder.resolve()),
         "snapshot": snapshot,
         "digests": {"model": identity["model"], "order": identity["order"]},
+        "model_has_sums": read_sums(inputs.model).of is not None,
         "starts": [*starts, {"step": step, **({"changes": changes} if changes else {}), **environment(world)}],
     }
-    write_file(path, json.dumps(record, indent=1))
+    write_file(path, json.dumps(sealed(record), indent=1))
     return notes
 
 

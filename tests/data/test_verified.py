@@ -176,7 +176,7 @@ def test_a_shard_that_goes_or_is_another_is_named(corpus: tuple[Path, Snapshot])
     folder, snapshot = corpus
     for harm, said in (
         ("replaced", "cut or replaced while (training|it was read)"),
-        ("gone", "shard of the snapshot is missing"),
+        ("gone", "missing, but the snapshot names it"),
     ):
         steps = iter(Loader(folder, snapshot, data=DATA, tokens=TOKENS, steps=10_000))
         next(steps)

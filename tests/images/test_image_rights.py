@@ -102,6 +102,13 @@ def test_hostile_metadata_takes_no_time(data: bytes) -> None:
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize("start", [2**62, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_directory_beyond_any_file_says_nothing(start: int) -> None:
+    """BigTIFF has offsets of 64 bits, and Python's buffers end at 2**63 - 1."""
+    picture = b"II+\0\x08\0\0\0" + start.to_bytes(8, "little") + bytes(64)
+    assert picture_reserved(picture) is None
+
+
 def test_all_manifests_count() -> None:
     """An assertion in the manifest of an ingredient, two levels further in, is a no as well."""
     inner = rights.superbox("urn:uuid:2", rights.superbox("c2pa.assertions", store(rights.DENIED)))

@@ -48,6 +48,7 @@ def deepseek_folder(hf_folder: Path, tmp_path: Path, export) -> Path:
     """A folder as DeepSeek publishes them: unused tensors full of numbers, codebook rows of any length."""
     folder = tmp_path / "deepseek"
     export(hf_folder, "deepseek", folder)
+    (folder / "SHA256SUMS").unlink()  # theirs have none
     tensors = load_file(folder / "model.safetensors")
     generator = torch.Generator().manual_seed(9)
     for name in tensors:
@@ -125,6 +126,7 @@ def test_an_imported_folder_encodes_officially_in_plain_transformers(
 def test_a_retrained_codebook_wins_over_the_kept_original(deepseek_folder: Path, tmp_path: Path, export) -> None:
     ours = tmp_path / "ours"
     export(deepseek_folder, "hf", ours)
+    (ours / "SHA256SUMS").unlink()
     tensors = load_file(ours / "model.safetensors")
     changed = F.normalize(tensors[CODEBOOK].flip(0), dim=-1)
     save_file(tensors | {CODEBOOK: changed}, ours / "model.safetensors", metadata={"format": "pt"})

@@ -76,7 +76,7 @@ COMMANDS: dict[str, Callable[[Path, Path], object]] = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The three kinds of folder there are."""
+    """The three kinds of folder there are, as from elsewhere: without SHA256SUMS (tests/test_flips.py has those)."""
     base = tmp_path_factory.mktemp("models")
     save_janus(base / "hf", *toy_janus())
     write_deepseek(read_checkpoint(base / "hf"), base / "deepseek")
@@ -95,6 +95,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             torch.save(part, base / name / shard) if suffix == ".bin" else save_file(part, base / name / shard)
             weight_map |= dict.fromkeys(part, shard)
         (base / name / f"{stem}{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    for sums in base.glob("*/SHA256SUMS"):
+        sums.unlink()
     return {name: base / name for name in ("hf", "sharded", "deepseek")}
 
 

@@ -35,6 +35,7 @@ def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     base = tmp_path_factory.mktemp("models")
     save_janus(base / "made", *toy_janus())
     write_deepseek(read_checkpoint(base / "made"), base / "deepseek")
+    (base / "deepseek" / "SHA256SUMS").unlink()  # theirs have none
     file = base / "deepseek" / "model.safetensors"
     tensors = load_file(file)
     tensors[THEIR_CODEBOOK] = tensors[THEIR_CODEBOOK] * torch.linspace(0.7, 1.4, 128)[:, None]
@@ -89,6 +90,7 @@ def test_an_hf_folder_with_rows_as_stored_is_mended_by_an_export(folders: tuple[
     """The conversion script of transformers leaves the rows as DeepSeek stores them."""
     raw = shutil.copytree(folders[1], tmp_path / "raw")
     (raw / "deepseek_extras.safetensors").unlink()
+    (raw / "SHA256SUMS").unlink()
     stored = load_file(folders[0] / "model.safetensors")[THEIR_CODEBOOK]
     tensors = load_file(folders[1] / "model.safetensors")
     save_file(tensors | {CODEBOOK: stored}, raw / "model.safetensors", metadata={"format": "pt"})

@@ -183,6 +183,7 @@ def test_another_adapter_is_one_line(tmp_path: Path, change: dict, message: str)
     model = adapted(ADAPTERS[0])
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad and "q_proj" in name}
     write_adapter(tmp_path / "a", ADAPTERS[0], trained, whole=[], base="toy")
+    (tmp_path / "a" / "SHA256SUMS").unlink()
     file = tmp_path / "a" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
 

@@ -165,6 +165,7 @@ def test_sharded_weights_are_read(saved: Path, tmp_path: Path) -> None:
 def test_wrong_weights_are_one_line(saved: Path, tmp_path: Path) -> None:
     for file in saved.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "SHA256SUMS").unlink()
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors["lm_head.weight"]
     tensors["model.aligner.fc1.bias"] = torch.zeros(3)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from janus.model.checkpoints.sums import read_sums, write_sums
 from janus.model.checkpoints.tensors import read_json, read_tensor_file
 from janus.model.lora import LORA_A, Adapter, is_adapter, merge_tensors
 from schemas.files import atomic_folder
@@ -67,6 +68,7 @@ def write_adapter(
     with atomic_folder(folder) as staging:
         (staging / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(named, staging / WEIGHTS, metadata={"format": "pt"})
+        write_sums(staging)
 
 
 def read_adapter(folder: Path) -> AdapterFolder:
@@ -76,6 +78,8 @@ def read_adapter(folder: Path) -> AdapterFolder:
     adapter.
     """
     path = Path(folder) / CONFIG
+    sums = read_sums(folder)
+    sums.check_small()
     config = read_json(path)
     if config.get("peft_type") != "LORA":
         raise ValueError(f"{path}: peft_type is {config.get('peft_type')!r}, expected 'LORA'")
@@ -89,6 +93,7 @@ def read_adapter(folder: Path) -> AdapterFolder:
         dora=bool(config.get("use_dora")),
     )
     file = Path(folder) / WEIGHTS
+    sums.check(file)
     tensors = {}
     for name, tensor in read_tensor_file(file).items():
         if not name.startswith(_PREFIX):

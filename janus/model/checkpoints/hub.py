@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-_SMALL_FILES = ("*.json", "*.jinja")
+_SMALL_FILES = ("*.json", "*.jinja", "SHA256SUMS")
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 """In the order they are looked for: repositories that hold both hold the same weights twice."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

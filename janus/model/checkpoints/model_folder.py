@@ -22,6 +22,7 @@ from transformers.initialization import no_init_weights
 from janus.model.checkpoints import deepseek
 from janus.model.checkpoints.hub import local_folder
 from janus.model.checkpoints.official_vq import to_hf_vq_name, vq_config
+from janus.model.checkpoints.sums import read_sums
 from janus.model.checkpoints.tensors import (
     WeightFiles,
     first_line,
@@ -123,7 +124,10 @@ class ModelFolder:
         """Tensors, under DeepSeek's names, that only its layout holds; the codebook as it was, where it changed."""
         if self.layout == "hf":
             file = self.path / deepseek.EXTRAS_FILE
-            return read_tensor_file(file) if file.is_file() else {}
+            if not file.is_file():
+                return {}
+            read_sums(self.path).check(file)
+            return read_tensor_file(file)
         extras = dict(self._deepseek[1])
         stored = self._deepseek_tensors.get(CODEBOOK)
         if stored is not None and unit_rows(stored).changed:
@@ -170,9 +174,11 @@ def open_model(source: str | Path, *, weights: bool = True) -> ModelFolder:
         source: a folder, or a hub id where no such folder exists.
         weights: fetch the weights of a hub id too. (DeepSeek's layout always needs them: they tell its sizes.)
 
-    Raises FileNotFoundError or ValueError with one line if it is neither, or another model.
+    Raises FileNotFoundError or ValueError with one line if it is neither, or another model, or not what its SHA256SUMS
+    says.
     """
     folder = local_folder(source, weights=weights)
+    read_sums(folder).check_small()
     file = folder / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: not found; a Janus model folder holds config.json beside its weights")

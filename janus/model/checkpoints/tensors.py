@@ -13,6 +13,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from janus.model.checkpoints.sums import read_sums, write_sums
 from schemas.files import atomic_folder
 
 WEIGHT_FILES = (
@@ -37,9 +38,10 @@ class WeightFiles:
 
         Raises:
             FileNotFoundError: no weights, or a shard that the index names is missing.
-            ValueError: a file that is not what its name says.
+            ValueError: a file that is not what its name or the folder's SHA256SUMS says.
         """
         folder = Path(folder)
+        self._sums = read_sums(folder)
         for name in WEIGHT_FILES:
             if (folder / name).is_file():
                 self.path = folder / name
@@ -47,6 +49,8 @@ class WeightFiles:
         else:
             raise FileNotFoundError(f"{folder}: no weights; expected one of {', '.join(WEIGHT_FILES)}")
         self._open: dict[Path, dict[str, torch.Tensor]] = {}
+        if self.path.suffix == ".json":
+            self._sums.check(self.path)
         self._file_of = _read_index(self.path) if self.path.suffix == ".json" else {}
         if self.path.suffix != ".json":
             self._file_of = dict.fromkeys(self._tensors(self.path), self.path)
@@ -77,6 +81,7 @@ class WeightFiles:
 
     def _tensors(self, file: Path) -> dict[str, torch.Tensor]:
         if file not in self._open:
+            self._sums.check(file)
             self._open[file] = read_tensor_file(file)
         return self._open[file]
 
@@ -168,7 +173,8 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def replace_folder(folder: str | Path) -> Iterator[Path]:
-    """A temporary folder that becomes the model folder `folder` when the block ends well; see `atomic_folder`.
+    """A temporary folder that becomes the model folder `folder`, with its SHA256SUMS, when the block ends well; see
+    `atomic_folder`.
 
     Raises:
         FileExistsError: `folder` exists and is not a model folder: it is not ours to replace.
@@ -178,3 +184,4 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
         raise FileExistsError(f"{folder}: exists and is not a model folder; name a new or empty folder")
     with atomic_folder(folder) as staging:
         yield staging
+        write_sums(staging)

@@ -36,13 +36,20 @@ class Logger:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file, without a last one that was cut short; none if there is no file."""
+    """The lines of a metrics file, without a last one that was cut short; none if there is no file.
+
+    Raises ValueError with one line that names the file and a damaged line before the last.
+    """
     if not path.is_file():
         return []
     lines = []
-    for line in path.read_text().splitlines():
+    # Not splitlines(): a damaged line may hold other line ends. The last piece is torn, or empty.
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1], 1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            row = json.loads(line)
+            if not isinstance(row["step"], int):
+                raise TypeError
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path}:{number}: damaged: not the metrics of a step; take the line out") from None
+        lines.append(row)
     return lines
