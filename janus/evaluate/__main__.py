@@ -146,7 +146,14 @@ def _measure(
         if model:
             subject, own = _load(model, arguments, world)
             prompts = prompt_templates(own, templates, arguments.max_new_tokens)
-    settings = Settings(prompts, arguments.protocol, arguments.sampling, arguments.batch_size, str(world.device))
+    settings = Settings(
+        prompts,
+        arguments.protocol,
+        arguments.sampling,
+        arguments.batch_size,
+        device=str(world.device),
+        data=arguments.data,
+    )
     with progress.shown(cli.console(), name if world.size == 1 else f"{name}, process 1 of {world.size}") as show:
         records = run.evaluate(subject, chosen, out, settings, world, show if world.is_main else lambda *_: None)
     if world.is_main:

@@ -100,15 +100,16 @@ class Drawn:
         """uint8[S, S, 3]. Raises ValueError or FileNotFoundError naming the file."""
         import numpy as np
 
-        return np.asarray(self._image())
+        return np.asarray(self.image())
 
     def small(self, side: int) -> Image.Image:
         """The picture, its longest side `side` pixels at most."""
-        image = self._image()
+        image = self.image()
         image.thumbnail((side, side))
         return image
 
-    def _image(self) -> Image.Image:
+    def image(self) -> Image.Image:
+        """The picture as RGB. Raises as `open`."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such picture")
         return Picture(str(self.path), self.path.read_bytes).open()
@@ -123,6 +124,8 @@ class Benchmark(ABC):
     """Name of the score that stands for the benchmark."""
     percent: ClassVar[bool] = True
     """Whether scores are shares of 1, shown times 100 beside papers."""
+    digits: ClassVar[int] = 1
+    """Decimals that are shown."""
 
     @abstractmethod
     def metrics(self, rows: Sequence[Row]) -> Metrics:
@@ -171,7 +174,9 @@ class Drawing(Benchmark):
     images_per_prompt: int
     """An option of every such benchmark."""
     pictures: Path | None
-    """The same: a folder of pictures drawn elsewhere, in the layout of `janus.evaluate.draw`; nothing is drawn then."""
+    """The same: a folder of pictures drawn elsewhere; nothing is drawn then."""
+    published_size: ClassVar[int] = 0
+    """Prompts of the whole benchmark, where a file may hold fewer."""
 
     @abstractmethod
     def prompts(self, data: Path) -> list[Prompt]:
@@ -181,6 +186,19 @@ class Drawing(Benchmark):
         """The protocol as results name it, with everything besides pictures and rules that a score depends on."""
         return self.protocol
 
+    def elsewhere(self, prompts: Sequence[Prompt]) -> list[Drawn] | None:
+        """Where each picture stands in the folder `pictures`; None: in the layout of `janus.evaluate.draw`."""
+        return None
+
     @abstractmethod
-    def rows(self, drawn: Iterable[Drawn], device: str) -> Iterable[dict[str, Any]]:
-        """A row per picture (`id` and `unit` are added where missing), or one for the set as a whole."""
+    def rows(
+        self, drawn: Sequence[Drawn], data: Path, device: str, on_progress: Callable[[int, int], None]
+    ) -> Iterable[dict[str, Any]]:
+        """A row per picture (`unit` is added where it is missing), and where there is one for the set as a whole.
+
+        Args:
+            drawn: all pictures.
+            data: as of `prompts`.
+            device: "cpu", "cuda:0".
+            on_progress: to call with how much of all that is looked at is done.
+        """

@@ -38,6 +38,8 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
     batch_size: int = 32
     device: str = "cpu"
+    data: Path = Path()
+    """Folder of the benchmarks' usual places."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def choose(benchmarks: Mapping[str, Benchmark], data: Path, limit: int | None = 
                 chosen.append(Chosen(name, benchmark, questions[:limit], benchmark.split(data), len(questions)))
             elif isinstance(benchmark, Drawing):
                 prompts = benchmark.prompts(data)
-                chosen.append(Chosen(name, benchmark, _first(prompts, limit), benchmark.split(data), len(prompts)))
+                size = max(len(prompts), benchmark.published_size)
+                chosen.append(Chosen(name, benchmark, _first(prompts, limit), benchmark.split(data), size))
             else:
                 raise TypeError(f"benchmark {name}: {BENCHMARKS.load(name).__name__}.Benchmark is of neither kind")
         except (ValueError, FileNotFoundError) as error:

@@ -50,6 +50,12 @@ def folder_of(benchmark: Drawing, out: Path) -> Path:
     return benchmark.pictures or out / "pictures" / benchmark.prompt_set
 
 
+def located(benchmark: Drawing, prompts: Sequence[Prompt], out: Path) -> list[Drawn]:
+    """Where each picture of an evaluation stands, prompt by prompt, drawn here or elsewhere."""
+    found = None if benchmark.pictures is None else benchmark.elsewhere(prompts)
+    return drawn(folder_of(benchmark, out), prompts, benchmark.images_per_prompt) if found is None else found
+
+
 def drawn(folder: Path, prompts: Sequence[Prompt], images_per_prompt: int) -> list[Drawn]:
     """Where each picture of the set stands, drawn or not, prompt by prompt."""
     return [

@@ -35,7 +35,7 @@ def make_record(
     }
     notes: list[str] = record["notes"]
     if not record["whole"]:
-        notes.append(f"Not the benchmark: {len(one.items)} of {one.size} items (--limit).")
+        notes.append(f"Not the benchmark: {len(one.items)} of {one.size} items.")
     if isinstance(benchmark, Questions):
         used = sorted({question.template for question in one.items if isinstance(question, Question)})
         templates = settings.prompts

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from janus.evaluate import draw, paper, store
-from janus.evaluate.benchmark import Drawing, Picture, Question
+from janus.evaluate.benchmark import Benchmark, Drawing, Drawn, Question
 from janus.evaluate.chosen import Chosen
 from janus.report.html import Raw, image, join, page, section, table, tag
 from schemas.files import write_file
@@ -60,19 +61,23 @@ def _about(run: Mapping[str, Any]) -> str:
     return ", ".join([*facts, f"torch {run['packages']['torch']}"])
 
 
-def shown(value: float | None, percent: bool) -> str:
-    """A score as it is printed: a share as a percentage with one decimal."""
-    return "" if value is None else f"{value * 100:.1f}" if percent else f"{value:.1f}"
+def shown(value: float | None, benchmark: type[Benchmark] | Benchmark) -> str:
+    """A score of a benchmark as it is printed: a share as a percentage."""
+    return "" if value is None else f"{value * _scale(benchmark):.{benchmark.digits}f}"
 
 
-def _interval(score: Mapping[str, Any], percent: bool) -> str:
-    return "" if score["low"] is None else f"{shown(score['low'], percent)} to {shown(score['high'], percent)}"
+def _scale(benchmark: type[Benchmark] | Benchmark) -> float:
+    return 100.0 if benchmark.percent else 1.0
+
+
+def _interval(score: Mapping[str, Any], benchmark: Benchmark) -> str:
+    return "" if score["low"] is None else f"{shown(score['low'], benchmark)} to {shown(score['high'], benchmark)}"
 
 
 def _summary(named: Mapping[str, Chosen], records: Mapping[str, Any], comparisons: Mapping[str, Any]) -> Raw:
     rows: list[list[object]] = []
     for name, one in named.items():
-        record, percent = records[name], one.benchmark.percent
+        record, benchmark = records[name], one.benchmark
         score = record["scores"].get(record["main"])
         rows.append(
             [
@@ -81,9 +86,9 @@ def _summary(named: Mapping[str, Chosen], records: Mapping[str, Any], comparison
                 record["protocol"],
                 record["items"],
                 record["main"] or "",
-                tag("b", shown(score["value"], percent)) if score else "not scored",
-                _interval(score, percent) if score else "",
-                *(_difference(compared.get(name), record["main"], percent) for compared in comparisons.values()),
+                tag("b", shown(score["value"], benchmark)) if score else "not scored",
+                _interval(score, benchmark) if score else "",
+                *(_difference(compared.get(name), record["main"], benchmark) for compared in comparisons.values()),
                 join(*(tag("div", note, class_="bad") for note in record["notes"])),
             ]
         )
@@ -97,7 +102,7 @@ def _summary(named: Mapping[str, Chosen], records: Mapping[str, Any], comparison
     )
 
 
-def _difference(compared: Mapping[str, Any] | None, score: str | None, percent: bool) -> object:
+def _difference(compared: Mapping[str, Any] | None, score: str | None, benchmark: Benchmark) -> object:
     if compared is None or score is None:
         return ""
     if "differs" in compared:
@@ -105,8 +110,8 @@ def _difference(compared: Mapping[str, Any] | None, score: str | None, percent: 
     found = compared["scores"].get(score)
     if found is None:
         return ""
-    scale = 100 if percent else 1
-    text = f"{found['value'] * scale:+.1f} ({found['low'] * scale:+.1f} to {found['high'] * scale:+.1f}), "
+    value, low, high = (f"{found[one] * _scale(benchmark):+.{benchmark.digits}f}" for one in ("value", "low", "high"))
+    text = f"{value} ({low} to {high}), "
     text += f"p = {found['p']:.3f}" if found["p"] >= 0.001 else "p < 0.001"
     return tag("b", text) if found["p"] < SIGNIFICANT else text
 
@@ -140,13 +145,13 @@ def _beside_papers(records: Mapping[str, Any]) -> Raw:
 
 def _one(one: Chosen, record: Mapping[str, Any], comparisons: Mapping[str, Any], out: Path) -> Raw:
     """A benchmark: all its scores, under which conditions, and examples."""
-    percent = one.benchmark.percent
+    benchmark = one.benchmark
     rows: list[Sequence[object]] = [
         [
             name,
-            shown(score["value"], percent),
-            _interval(score, percent),
-            *(_difference(compared.get(one.name), name, percent) for compared in comparisons.values()),
+            shown(score["value"], benchmark),
+            _interval(score, benchmark),
+            *(_difference(compared.get(one.name), name, benchmark) for compared in comparisons.values()),
         ]
         for name, score in record["scores"].items()
     ]
@@ -173,17 +178,21 @@ def _examples(one: Chosen, rows: Sequence[Mapping[str, Any]], out: Path) -> Raw:
     judged = [row for row in rows if row.get("correct") is not None]
     right = [row for row in judged if row["correct"] >= 0.5]
     wrong = [row for row in judged if row["correct"] < 0.5]
+    show: Callable[[Mapping[str, Any]], Raw]
     groups = {"Right": right, "Wrong": wrong} if judged else {"Answers": list(rows)}
     if isinstance(one.benchmark, Drawing):
-        groups.pop("Answers", None)  # a score of the set as a whole
-        show, kind = _picture_card(one.benchmark, out), "pictures"
+        pictures = {found.id: found for found in draw.located(one.benchmark, one.items, out)}  # type: ignore[arg-type]
+        if not judged:  # only the set as a whole has a score
+            groups = {"Pictures": [row for row in rows if row["id"] in pictures]}
+        show, kind = partial(_picture_card, pictures), "pictures"
     else:
         show, kind = _question_card(one), "questions"
     parts: list[object] = []
     for title, group in groups.items():
         cards = [show(row) for row in spread(group, SHOWN)]
         if cards:
-            parts += [tag("h3", f"{title}: {len(group)} of {len(rows)}"), tag("div", *cards, class_=kind)]
+            heading = f"{title}: {len(group)} of {len(rows)}" if judged else title
+            parts += [tag("h3", heading), tag("div", *cards, class_=kind)]
     return join(*parts)
 
 
@@ -217,16 +226,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
-def _picture_card(benchmark: Drawing, out: Path) -> Callable[[Mapping[str, Any]], Raw]:
-    folder = draw.folder_of(benchmark, out)
-
-    def card(row: Mapping[str, Any]) -> Raw:
-        verdict = "right" if row["correct"] >= 0.5 else "wrong"
-        caption = [row["prompt"], *([tag("div", row["problem"], class_="bad")] if row.get("problem") else [])]
-        picture = Picture(row["id"], draw.path_of(folder, row["id"]).read_bytes).open()
-        return tag("figure", image(picture_uri(picture), row["prompt"], class_=verdict), tag("figcaption", *caption))
-
-    return card
+def _picture_card(pictures: Mapping[str, Drawn], row: Mapping[str, Any]) -> Raw:
+    verdict = None if row.get("correct") is None else "right" if row["correct"] >= 0.5 else "wrong"
+    caption = [row["prompt"], *([tag("div", row["problem"], class_="bad")] if row.get("problem") else [])]
+    picture = picture_uri(pictures[row["id"]].small(SIDE))
+    return tag("figure", image(picture, row["prompt"], class_=verdict), tag("figcaption", *caption))
 
 
 def picture_uri(picture: Image.Image) -> str:

@@ -57,7 +57,7 @@ def evaluate(
                 _draw(subject, one, one.benchmark, out, settings, world, show)
         with world.agreed():
             if world.is_main:
-                rows = judge(one, out, settings)
+                rows = judge(one, out, settings, partial(on_progress, f"{one.name}, judging"))
                 store.write_lines(out / one.name / "rows.jsonl", rows)
                 records[one.name] = make_record(subject, one, rows, settings)
                 one.benchmark.submission(rows, out / one.name)
@@ -133,7 +133,9 @@ def _draw(
     )
 
 
-def judge(one: Chosen, out: Path, settings: Settings) -> list[dict[str, Any]]:
+def judge(
+    one: Chosen, out: Path, settings: Settings, on_progress: Callable[[int, int], None] = lambda *_: None
+) -> list[dict[str, Any]]:
     """The rows of a benchmark, from the answers or pictures that are stored; needs no model."""
     benchmark = one.benchmark
     if isinstance(benchmark, Questions):
@@ -145,8 +147,9 @@ def judge(one: Chosen, out: Path, settings: Settings) -> list[dict[str, Any]]:
         ]
     assert isinstance(benchmark, Drawing)
     prompts: Sequence[Prompt] = one.items  # type: ignore[assignment]
-    pictures = draw.drawn(draw.folder_of(benchmark, out), prompts, benchmark.images_per_prompt)
-    rows = [{"unit": row["id"].partition("/")[0], **row} for row in benchmark.rows(pictures, settings.device)]
+    pictures = draw.located(benchmark, prompts, out)
+    found = benchmark.rows(pictures, settings.data, settings.device, on_progress)
+    rows = [{"unit": row["id"].partition("/")[0], **row} for row in found]
     _sheet(pictures, rows, out / one.name / "pictures.png")
     return rows
 

@@ -147,6 +147,21 @@ def dies(place: str, after: int, world: str, out: str) -> None:
     run(Path(world), out, "pope", "counting", "geneval", *GENEVAL)
 
 
+def dies_drawing(after: int, run: Any, *arguments: Any) -> None:
+    """Call `run`, killing this process before it stores picture number `after`."""
+    left, save = after, draw._save
+
+    def mortal(*picture: Any) -> None:
+        nonlocal left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        save(*picture)
+
+    draw._save = mortal
+    run(*arguments)
+
+
 @pytest.mark.parametrize(("place", "after"), [("add", 3), ("save", 3)])
 def test_a_killed_evaluation_goes_on_to_the_same_result(world: Path, whole: Path, place: str, after: int) -> None:
     out = world / f"killed-{place}"
@@ -193,7 +208,7 @@ def test_a_limited_run_says_that_it_is_not_the_benchmark(world: Path, capsys: py
     out = run(world, "limited", "counting", "--limit", "2")
     record = read_results(out)["benchmarks"]["counting"]
     assert (record["items"], record["whole"]) == (2, False)
-    assert "Not the benchmark: 2 of 6 items (--limit)." in record["notes"]
+    assert "Not the benchmark: 2 of 6 items." in record["notes"]
     assert "Not the benchmark" in capsys.readouterr().err
 
 

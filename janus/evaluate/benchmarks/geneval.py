@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -50,10 +50,12 @@ class Benchmark(Drawing):
         """Rules, detector and weights: GenEval's thresholds are one detector's."""
         return f"{self.protocol}, {detector_name(self.detector, self.weights, self.color_weights)}"
 
-    def rows(self, drawn: Iterable[Drawn], device: str) -> Iterator[dict[str, Any]]:
+    def rows(
+        self, drawn: Sequence[Drawn], data: Path, device: str, on_progress: Callable[[int, int], None]
+    ) -> Iterator[dict[str, Any]]:
         """The verdict on each picture, and what the detector found."""
         detector = load_detector(self.detector, device, self.weights, self.color_weights)
-        for one in drawn:
+        for done, one in enumerate(drawn, 1):
             found = detector.detect(one.open())
             correct, problem = geneval.judge(found, one.prompt.metadata)
             yield {
@@ -65,6 +67,7 @@ class Benchmark(Drawing):
                 "detector": self.detector,
                 "found": [asdict(detection) for detection in found],
             }
+            on_progress(done, len(drawn))
 
     def metrics(self, rows: Sequence[Row]) -> Metrics:
         """Accuracy per task over pictures, and `overall`: the mean of the tasks, not of the pictures."""
