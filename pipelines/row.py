@@ -34,6 +34,10 @@ class Row:
     """`bytes`, `sha256`, `url` ... of each (schemas/layers.py, RAW)."""
     max_pixels: int
     """Of an image, from its header; more is refused undecoded."""
+    licence: str | None = None
+    """As the source states it."""
+    columns: Mapping[str, str] | None = None
+    """Columns of the source that its spec keeps, each value as JSON."""
     signals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Values of the signals that the one at work reads."""
     _decoded: Image.Image | ImageProblem | None = field(default=None, init=False, repr=False)
@@ -79,4 +83,11 @@ class Row:
         """Whether the row has what a signal needs (`signals.Need`), so far as can be told without decoding."""
         if need in ("header", "picture"):
             return self.outcome == Outcome.OK and bool(self.images)
-        return need == "images" or (self.caption is not None if need == "caption" else bool(self.text))
+        met = {
+            "images": lambda: True,
+            "text": lambda: bool(self.text),
+            "caption": lambda: self.caption is not None,
+            "licence": lambda: self.licence is not None,
+            "columns": lambda: bool(self.columns),
+        }
+        return met[need]()

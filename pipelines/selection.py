@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipelines.filters import Filter, load_filter
-from pipelines.signals import OF_A_PICTURE, SIGNALS, Signal, field_type, load_signal
+from pipelines.signals import OF_A_PICTURE, SIGNALS, Signal, field_type, load_signal, split_field
+from schemas.plugins import did_you_mean
 from schemas.spec import CorpusSpec, Settings, Source
 
 ALWAYS = ("image", "text", "phash")
@@ -66,6 +67,7 @@ def _signals(spec: CorpusSpec, source: Source, filters: Iterable[Filter]) -> tup
                 continue  # a corpus-wide filter judges the sources that have the signal
             try:
                 _add(name, spec, source, found, ())
+                _check_key(found[name], field, spec, source)
             except ValueError as error:
                 raise ValueError(f"filter {filter.name} reads {field}: {error}") from None
     measured: dict[str, Signal] = {}
@@ -74,6 +76,19 @@ def _signals(spec: CorpusSpec, source: Source, filters: Iterable[Filter]) -> tup
             continue  # null in every row
         measured[name] = signal
     return tuple(measured.values())
+
+
+def _check_key(signal: Signal, field: str, spec: CorpusSpec, source: Source) -> None:
+    """Raise ValueError for a key of a map that no row can have."""
+    key = split_field(field)[2]
+    if not key:
+        return
+    known = signal.keys()
+    if "columns" in signal.needs:  # a corpus-wide filter judges the sources that keep the column
+        sources = [source] if source.filters is not None else spec.sources
+        known = tuple({name: None for one in sources for name in one.columns})
+    if known is not None and key not in known:
+        raise ValueError(f"no key {key!r}{did_you_mean(key, known)}")
 
 
 def _reads(filter: Filter) -> tuple[str, ...]:

@@ -5,7 +5,7 @@
                   | column [not] in (value, ...) | column is [not] null
     operand    =  column | value
     value      =  number | 'text' | "text" | true | false
-    column     =  name, or name.field of a struct
+    column     =  name, or name.field of a struct; a field that is no plain word in quotes: name."a field"
 
 Nothing is evaluated as code: a condition becomes a pyarrow expression, which the Parquet reader compares with the
 statistics of each row group, or is applied to the rows of other formats one by one. As in SQL, a comparison with a null
@@ -29,8 +29,9 @@ if TYPE_CHECKING:  # this module alone is loaded to look at statistics: pipeline
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<text>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
-    r"|(?P<word>[A-Za-z_]\w*(?:\.\w+)*)|(?P<sign><=|>=|<>|!=|==|=|<|>|\(|\)|,))"
+    r"|(?P<word>[A-Za-z_]\w*(?:\.(?:\w+|'[^']+'|\"[^\"]+\"))*)|(?P<sign><=|>=|<>|!=|==|=|<|>|\(|\)|,))"
 )
+_QUOTED_FIELD = re.compile(r"\.(?:'([^']+)'|\"([^\"]+)\")")
 _COMPARE = {
     "==": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
@@ -238,7 +239,7 @@ class _Parser:
                 raise self._error("expected a column or a value", self._place())
             if word.lower() not in ("true", "false"):
                 self._next += 1
-                return Column(word)
+                return Column(_QUOTED_FIELD.sub(lambda field: f".{field[1] or field[2]}", word))
         return self._constant()
 
     def _constant(self) -> Any:

@@ -3,11 +3,13 @@
 A signal is a module with
 
 - `VERSION`: raised when the same row comes to give other values, or an option another default;
-- `FIELDS`: its columns, name to Arrow type. Filters call a field `<signal>.<field>`;
+- `FIELDS`: its columns, name to Arrow type. Filters call a field `<signal>.<field>`, and what a field of maps (of
+  text to something) has under a key `<signal>.<field>.<key>`;
 - `NEEDS`: what it takes of a row (`pipelines.row.Row`; see `Need`). One that lacks any of it is not measured: its
   fields are null;
 - `READS`: other signals whose values it takes (`row.signals`), if any. It gets no images then: they are gone;
 - `Options`: its options in the spec's `[signals.<name>]`, if any: a subclass of `schemas.plugins.Options`;
+- `keys(options)`, if it has fields of maps whose keys the options say: these keys. Filters may name no others;
 - `fingerprint(options)`, if values depend on more than the options say, a model file for instance: name to digest. One
   under the name of an option stands in that option's place, so that a path never enters a key. Raises ValueError or
   FileNotFoundError with one line where an option names what does not exist;
@@ -42,14 +44,16 @@ __all__ = ["Device", "Model", "Options", "Signal", "Values", "field_type", "load
 
 SIGNALS = PluginFolder(__name__, "signal")
 
-Need = Literal["images", "header", "picture", "text", "caption"]
+Need = Literal["images", "header", "picture", "text", "caption", "licence", "columns"]
 """What a signal takes of a row:
 
 - images: `row.images` as they were downloaded. Every row has them, if only an empty list;
 - header: `row.header`, what the file of the first image says of itself;
 - picture: `row.picture(...)`, the first image decoded;
 - text: `row.text`, all text; a row of blanks has none;
-- caption: `row.caption`, of a row that has one, be it empty.
+- caption: `row.caption`, of a row that has one, be it empty;
+- licence: `row.licence`, of a row whose source states one;
+- columns: `row.columns`, what the spec keeps of the source's columns; a row of a source that keeps none has none.
 
 The first three are missing from rows whose images could not be had, `header` and `picture` from those without images.
 """
@@ -122,6 +126,10 @@ class Signal:
         """Signals whose values it takes."""
         return tuple(getattr(self.module, "READS", ()))
 
+    def keys(self) -> tuple[str, ...] | None:
+        """The keys of its maps, None where the options do not say them."""
+        return tuple(self.module.keys(self.options)) if hasattr(self.module, "keys") else None
+
     @property
     def batched(self) -> bool:
         """Whether it has a model that takes batches."""
@@ -158,12 +166,26 @@ def load_signal(name: str, settings: Mapping[str, Any] | None = None) -> Signal:
 
 
 def field_type(name: str) -> pa.DataType:
-    """Arrow type of the signal field called `<signal>.<field>`. Raises ValueError with one line if there is none."""
-    signal, _, column = name.partition(".")
+    """Arrow type of the signal field called `<signal>.<field>`, or `<signal>.<field>.<key>` of a map.
+
+    Raises ValueError with one line if there is none.
+    """
+    signal, column, key = split_field(name)
     if signal not in SIGNALS.names():
         raise ValueError(f"no signal field {name!r}: no signal {signal!r}{did_you_mean(signal, SIGNALS.names())}")
     fields = SIGNALS.load(signal).FIELDS
     if column not in fields:
         known = [f"{signal}.{field}" for field in fields]
         raise ValueError(f"no signal field {name!r}{did_you_mean(name, known)}")
-    return fields[column]
+    kind = fields[column]
+    if pa.types.is_map(kind) != bool(key):
+        problem = "it is one value, without keys" if key else f"it holds many; name one of them: {name}.KEY"
+        raise ValueError(f"no signal field {name!r}: {problem}")
+    return kind.item_type if key else kind
+
+
+def split_field(name: str) -> tuple[str, str, str]:
+    """Signal, field and key of the name of a signal field; the key is "" for a field that is no map."""
+    signal, _, rest = name.partition(".")
+    column, _, key = rest.partition(".")
+    return signal, column, key

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines import ledger
@@ -102,20 +102,21 @@ class MeasureStep:
 
     def _rows(self, work: MeasureWork, signals: Sequence[Signal]) -> Iterator[tuple[Row, Mapping[str, Values | None]]]:
         """The raw rows, each with values that were measured before. Images are read only if somebody looks."""
-        columns = ["uid", "outcome", "messages"]
-        if any(signal.needs & OF_IMAGES for signal in signals):
+        needs = frozenset[str]().union(*(signal.needs for signal in signals))
+        columns = ["uid", "outcome", "messages", *(name for name in ("licence", "columns") if name in needs)]
+        if needs & OF_IMAGES:
             columns.append("images")
         _, reader = ledger.open_input(self.corpus, work.shard.path("raw"))
         earlier = {name: self._values(path) for name, path in work.earlier.items()}
         for batch in reader.batches(columns):
-            for raw in batch.to_pylist():
+            for raw in batch.to_pylist(maps_as_pydicts="strict"):
                 row = Row(work.shard.task, max_pixels=self.max_pixels, **{"images": (), **raw})
                 yield row, {name: next(rows) for name, rows in earlier.items()}
 
     def _values(self, path: str) -> Iterator[Values | None]:
         """Rows of a signal's shard, None for those that were not measured."""
         for batch in ledger.open_input(self.corpus, path)[1].batches():
-            for row in batch.to_pylist():
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
                 del row["uid"]
                 yield row if any(value is not None for value in row.values()) else None
 
@@ -125,7 +126,7 @@ def _prepare(
 ) -> Prepared:
     """Everything that needs the row's images, which end here."""
     items = {signal.name: _item(signal, row, models) for signal in signals if not signal.reads}
-    return Prepared(Row(row.task, row.uid, row.outcome, row.messages, (), row.max_pixels), earlier, items)
+    return Prepared(replace(row, images=()), earlier, items)
 
 
 def _item(signal: Signal, row: Row, models: Mapping[str, Model]) -> Any:
