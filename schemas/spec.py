@@ -248,6 +248,9 @@ class Operations(_Model):
     """Host overrides, "host:port" to "address:port" (two words), the one way to reach a private address."""
     retry_transient: bool = False
     """Try rows again whose last outcome was transient."""
+    recheck: Literal["robots"] | None = None
+    """Ask the sites of pictures that the corpus has once more for their robots.txt, tdmrep.json and ai.txt: what they
+    reserve today leaves the next snapshot as opted_out (docs/takedown.md)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the models of signals and the VQ tokenizer run; auto is cuda where there is one."""
     keep_last: int | None = pydantic.Field(default=None, ge=1)

@@ -2,6 +2,7 @@
 
     corpus/takedown/lists/<digest>.txt       a list, one entry a line; the union of all holds
     corpus/takedown/purged/<digest>.json     a purge: when, uids, and what snapshots are called since
+    corpus/takedown/opted-out.json           rows that their sites reserved when these were last asked again
     corpus/takedown/purging.json             the purge that is under way, or was interrupted
 
 An entry is an http(s) address, a host, the SHA-256 of a picture (64 hex digits) or a uid (32 hex digits).
@@ -24,6 +25,7 @@ from storage.store import Store
 
 FOLDER = "takedown"
 LISTS, PURGED, PURGING = f"{FOLDER}/lists", f"{FOLDER}/purged", f"{FOLDER}/purging.json"
+OPTED_OUT = f"{FOLDER}/opted-out.json"
 MAX_BYTES = 256 << 20
 """Of a list."""
 _HOST = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_-]{1,63}\.)+[a-z0-9-]{2,63}", re.IGNORECASE)
@@ -40,6 +42,17 @@ class Purge(pydantic.BaseModel):
     """Of the rows, hex, sorted."""
     snapshots: dict[str, str] = {}
     """Names of snapshots that had such rows, or grew from one that had, and the names of those in their place."""
+
+
+class OptedOut(pydantic.BaseModel):
+    """What sites said when they were last asked again."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    uids: tuple[str, ...] = ()
+    """Of the rows with a picture that is reserved, hex, sorted. Where a site did not answer, what it said before."""
+    unanswered: int = 0
+    """Addresses whose sites did not answer."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +159,21 @@ def kept_entries(corpus: Store) -> Entries:
     for entry in corpus.list(PURGED):
         found |= Entries(uids=frozenset(map(bytes.fromhex, _read(corpus, entry.key).uids)))
     return found
+
+
+def opted_out(corpus: Store) -> OptedOut:
+    """What the last recheck found. Raises ValueError with one line if that cannot be read."""
+    try:
+        return OptedOut.model_validate_json(corpus.read(OPTED_OUT))
+    except FileNotFoundError:
+        return OptedOut()
+    except pydantic.ValidationError:
+        raise ValueError(f"{corpus.url}/{OPTED_OUT}: damaged; build with --recheck robots to make it again") from None
+
+
+def keep_opted_out(corpus: Store, found: OptedOut) -> None:
+    """Note what a recheck found."""
+    corpus.write(OPTED_OUT, canonical_json(found))
 
 
 def pending(corpus: Store) -> Purge | None:

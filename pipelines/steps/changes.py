@@ -18,8 +18,8 @@ from pipelines.shardio import uid_array
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Sample
 
-Superseded = tuple[tuple[int, Drop], ...]
-"""Rows of a shard that are no longer wanted, each with its reason, by row."""
+Superseded = tuple[tuple[int, Drop | Outcome], ...]
+"""Rows of a shard that are no longer wanted, each with its reason, by row. The outcome is OPTED_OUT (take_down.py)."""
 
 
 class Changes:
@@ -48,7 +48,7 @@ class Changes:
 
     def superseded(self, drop_removed: bool) -> dict[str, Superseded]:
         """After the whole source was met: the rows to leave out, by path of the shard; only shards that have any."""
-        found = {}
+        found: dict[str, Superseded] = {}
         for path, uids in self._uids.items():
             gone = ~self._seen[_find(self._known, uids)[1]]
             updated = gone & self._replaced[_find(self._names, self._keys[path])[1]]

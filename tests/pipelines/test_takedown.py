@@ -458,3 +458,36 @@ def test_mistakes_are_one_line(world: World, tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(sys, "argv", ["takedown", *arguments])
         with pytest.raises((ValueError, FileNotFoundError), match=says):
             takedown.main()
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_sites_are_asked_again_and_what_they_reserve_leaves(world: World, tmp_path: Path, workers: int) -> None:
+    copy, robots = world.copy(tmp_path), world.root / "http" / "robots.txt"
+    before = load_snapshot(copy.corpus)
+    ask = World(tmp_path, copy.spec, copy.operations.model_copy(update={"recheck": "robots", "workers": workers}))
+    try:
+        assert ask.build().rows() == before.rows()
+        robots.write_text("User-agent: janus-forge\nDisallow: /web1\n")
+        found = ask.build()
+        assert found.funnel["web"] == {"rows": 3, "kept": 1, "duplicate_exact": 1, "opted_out": 1}
+        assert {row["messages"][0]["text"] for row in rows_of(copy.corpus) if row["reason"] == "opted_out"} == {
+            "From the web, web1."
+        }
+        assert copy.build() == found, "a build that does not ask keeps what was said"
+        robots.unlink()
+        assert copy.build() == found
+        robots.mkdir()  # the server answers with a redirect to a page: no rules are there
+        assert ask.build().funnel["web"]["kept"] == 2
+        robots.rmdir()
+        robots.write_bytes("User-agent: *".encode("utf-16"))  # cannot be read: a no
+        assert ask.build().funnel["web"]["opted_out"] == 3
+        dead = {"pictures.test:80": "127.0.0.1:9"}
+        gone = World(tmp_path, copy.spec, ask.operations.model_copy(update={"resolve": dead}))
+        last = load_snapshot(copy.corpus)
+        assert gone.build() == last, "a site that does not answer keeps what it said"
+        assert verify(copy.corpus).differences == ()
+    finally:
+        robots.unlink(missing_ok=True)
+    deaf = copy.spec.model_copy(update={"limits": copy.spec.limits.model_copy(update={"respect_opt_out": False})})
+    with pytest.raises(ValueError, match="respect_opt_out = false"):
+        World(tmp_path, deaf, ask.operations).build()
