@@ -6,6 +6,7 @@ condition that hangs on a signal that a row does not have drops it not: `is not 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,34 +40,41 @@ class Options(Base):
 def reads(options: Options) -> list[str]:
     """The fields it names. Raises ValueError for a comparison of what cannot be compared."""
     condition = parse_where(options.keep, "condition")
-    _typed(condition)
+    typed(condition)
     return condition.columns()
 
 
 def drops(table: pa.Table, options: Options) -> Mask:
     """Where the condition is false; not where a null leaves it open."""
-    holds = _typed(parse_where(options.keep, "condition")).expression()
+    return ~holds(table, typed(parse_where(options.keep, "condition"))).fill_null(True).to_numpy().astype(np.bool_)
+
+
+def holds(table: pa.Table, condition: Node) -> pa.ChunkedArray:
+    """Whether a typed condition holds for each row of a table of signals; null where a null leaves it open. bool[N]."""
     steps = [
         acero.Declaration("table_source", acero.TableSourceNodeOptions(table)),
-        acero.Declaration("project", acero.ProjectNodeOptions([holds], ["holds"])),
+        acero.Declaration("project", acero.ProjectNodeOptions([condition.expression()], ["holds"])),
     ]
-    found = acero.Declaration.from_sequence(steps).to_table(use_threads=False).column("holds")
-    return ~found.fill_null(True).to_numpy().astype(np.bool_)
+    return acero.Declaration.from_sequence(steps).to_table(use_threads=False).column("holds")
 
 
-def _typed(node: Node) -> Node:
+KindOf = Callable[[str], pa.DataType]
+"""Type of a column. Raises ValueError with one line if there is none of that name."""
+
+
+def typed(node: Node, kind_of: KindOf = field_type) -> Node:
     """`node` over the columns of a table of signals, with each value in the type of the field it is compared with: a
-    float32 of 0.28 is then 0.28."""
-    kinds = [field_type(part.name) for part in node.parts if isinstance(part, Column)]
-    return Node(node.operator, tuple(_part(part, kinds) for part in node.parts))
+    float32 of 0.28 is then 0.28. Raises ValueError for a comparison of what cannot be compared."""
+    kinds = [kind_of(part.name) for part in node.parts if isinstance(part, Column)]
+    return Node(node.operator, tuple(_part(part, kinds, kind_of) for part in node.parts))
 
 
-def _part(part: Any, kinds: list[pa.DataType]) -> Any:
+def _part(part: Any, kinds: list[pa.DataType], kind_of: KindOf) -> Any:
     if isinstance(part, Node):
-        return _typed(part)
+        return typed(part, kind_of)
     if isinstance(part, Column):
         if len({_class(kind) for kind in kinds}) > 1:
-            raise ValueError(f"{part.name} is {field_type(part.name)} and is compared with {kinds[-1]}")
+            raise ValueError(f"{part.name} is {kind_of(part.name)} and is compared with {kinds[-1]}")
         return pc.field(part.name)
     (kind,) = kinds
     if _class(kind) != _class(pa.scalar(part).type):

@@ -218,13 +218,14 @@ def _card(row: Mapping[str, Any], raw: Mapping[str, Any], winner: Mapping[str, A
 
 def signals_of(row: Mapping[str, Any]) -> dict[str, str]:
     """The signals of a row that have a value, as people read it, by field."""
-    return {
-        f"{signal}.{field}": _value(value)
-        for signal, some in row.items()
-        if signal not in PLAIN and some
-        for field, value in some.items()
-        if value is not None and not isinstance(value, list)
-    }
+    found = {}
+    for signal, some in row.items():
+        for field, value in (some or {}).items() if signal not in PLAIN else ():
+            if not isinstance(value, list):
+                found[f"{signal}.{field}"] = value
+            elif value and isinstance(value[0], tuple):  # a map
+                found |= {f"{signal}.{field}.{key}": one for key, one in value}
+    return {printable(name): _value(value) for name, value in found.items() if value is not None}
 
 
 def reasons_of(row: Mapping[str, Any]) -> dict[str, str]:

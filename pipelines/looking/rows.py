@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import ledger
+from pipelines.filters.where import holds, typed
 from pipelines.looking.snapshots import fates
 from pipelines.reading.where import Node, parse_where
 from pipelines.shardio import uid_array
 from pipelines.signals import field_type
+from pipelines.steps.signal_table import signal_table
 from schemas.layers import SIGNALS, UID
 from schemas.manifest import Snapshot, SnapshotShard
 from schemas.plugins import did_you_mean
@@ -39,7 +41,22 @@ class Wanted:
     reason: str | None = None
     """An outcome, a reason, or `kept`."""
     where: Node | None = None
-    """Over signals, `source`, `task` and `fate`."""
+    """Over signals, `source`, `task` and `fate`; typed."""
+    reads: tuple[str, ...] = ()
+    """Signal fields that it looks at."""
+
+
+NAMED = ("source", "task", "fate")
+"""Columns that a condition may name, beside signal fields."""
+
+
+def _kind_of(name: str) -> pa.DataType:
+    if name in NAMED:
+        return pa.string()
+    try:
+        return field_type(name)
+    except ValueError as error:
+        raise ValueError(f"{error}; beside signals there are {', '.join(NAMED)}") from None
 
 
 def wanted(snapshot: Snapshot, source: str | None, reason: str | None, where: str | None) -> Wanted:
@@ -54,14 +71,12 @@ def wanted(snapshot: Snapshot, source: str | None, reason: str | None, where: st
     )
     if reason is not None and reason not in reasons:
         raise ValueError(f"--reason {reason}: no row{did_you_mean(reason, reasons)}; there is {', '.join(reasons)}")
-    node = None if where is None else parse_where(where, "--where")
-    for name in node.columns() if node else ():
-        if name not in ("source", "task", "fate"):
-            try:
-                field_type(name)
-            except ValueError as error:
-                raise ValueError(f"--where: {error}; beside signals there are source, task and fate") from None
-    return Wanted(source, reason, node)
+    try:
+        node = None if where is None else typed(parse_where(where, "condition"), _kind_of)
+    except ValueError as error:
+        raise ValueError(f"--where: {error}") from None
+    names = [] if where is None else parse_where(where, "condition").columns()
+    return Wanted(source, reason, node, tuple(name for name in names if name not in NAMED))
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,7 @@ class Looked:
 def look(corpus: Store, snapshot: Snapshot, wanted: Wanted, show: int) -> Looked:
     """Go through a snapshot shard by shard; `show` rows per fate are picked to be shown, those of the smallest uids.
 
-    Raises ValueError with one line if `wanted.where` compares what cannot be compared, ShardError for a damaged shard.
+    Raises ShardError for a damaged shard.
     """
     share = min(1.0, SAMPLE / max(1, sum(counts["rows"] for counts in snapshot.funnel.values())))
     limit = int(share * 2**64)
@@ -94,7 +109,7 @@ def look(corpus: Store, snapshot: Snapshot, wanted: Wanted, show: int) -> Looked
     for place, entry in enumerate(snapshot.shards):
         if wanted.source not in (None, entry.source):
             continue
-        table = _selected(_table(corpus, entry, place), wanted)
+        table = _selected(corpus, entry, _table(corpus, entry, place), wanted)
         counts.update(table.column("fate").to_pylist())
         first = np.frombuffer(b"".join(uid[:8] for uid in table.column("uid").to_pylist()), ">u8")
         sample.append(table.filter(pa.array(first < limit)) if share < 1 else table)
@@ -130,22 +145,13 @@ def _table(corpus: Store, entry: SnapshotShard, place: int) -> pa.Table:
     return pa.table(columns)
 
 
-def _selected(table: pa.Table, wanted: Wanted) -> pa.Table:
-    if wanted.reason is not None:
-        table = table.filter(pc.equal(table.column("fate"), wanted.reason))
-    if wanted.where is None:
-        return table
-    full = table
-    for name in wanted.where.columns():
-        signal, _, field = name.partition(".")
-        if field and signal not in table.column_names:  # not measured here
-            kind = pa.struct([(field, field_type(name))])
-            full = full.append_column(signal, pa.array([{field: None}] * table.num_rows, kind))
-    try:
-        mask = full.append_column("_row", pa.array(range(full.num_rows), pa.int64())).filter(wanted.where.expression())
-    except (pa.ArrowException, ValueError, KeyError) as error:
-        raise ValueError(f"--where: {str(error).splitlines()[0]}") from None
-    return table.take(mask.column("_row"))
+def _selected(corpus: Store, entry: SnapshotShard, table: pa.Table, wanted: Wanted) -> pa.Table:
+    if wanted.where is not None:
+        columns = signal_table(corpus, entry.upstream, wanted.reads)
+        for name in NAMED:
+            columns = columns.append_column(name, table.column(name))
+        table = table.filter(holds(columns, wanted.where).fill_null(False))
+    return table if wanted.reason is None else table.filter(pc.equal(table.column("fate"), wanted.reason))
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:

@@ -103,9 +103,12 @@ def test_where_looks_at_signals(made: Path, where: str, rows: int) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--where", "image.widht < 4"], "no signal field 'image.widht' (did you mean image.width?)"),
-        (["--where", "image.width <"], "--where: expected a number"),
-        (["--where", "image.width < 'a'"], "--where: "),
+        (
+            ["--where", "image.widht < 4"],
+            "no signal field 'image.widht' (did you mean image.width?)",
+        ),
+        (["--where", "image.width <"], "--where: condition: expected a number"),
+        (["--where", "image.width < 'a'"], "--where: a field of type int32 is compared with 'a'"),
         (["--reason", "too_smal"], "--reason too_smal: no row (did you mean too_small?)"),
         (["--source", "photo"], "--source photo: no such source (did you mean photos?)"),
         (["--snapshot", "9"], "does not name one snapshot"),

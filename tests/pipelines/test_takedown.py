@@ -26,6 +26,7 @@ from pipelines.removal.entries import Entries, kept_entries, parse_list, pending
 from pipelines.verify import verify
 from schemas.manifest import Snapshot, load_snapshot
 from schemas.spec import CorpusSpec, Operations
+from storage.places import as_store
 from tests.pipelines.test_changes import captions, write
 from tests.pipelines.test_download import Handler
 from tests.pipelines.world import contents, folder_source, image_folder, picture, spec
@@ -259,6 +260,8 @@ def test_a_refresh_after_a_purge_measures_and_collects_nothing_again(
     secrets = secrets_of(copy.corpus, PURGED)
     run(copy.corpus, purge_list(world), "--purge", monkeypatch=monkeypatch)
     purged = load_snapshot(copy.corpus)
+    picture_one = hashlib.sha256((world.root / "photos" / "1.jpg").read_bytes()).digest()
+    assert picture_one in kept_entries(as_store(copy.corpus)).sha256, "nor can it come from elsewhere"
     made = {path for path in contents(copy.corpus) if path.startswith(("rows", "raw", "signals"))}
     after = copy.build()
     assert {path for path in contents(copy.corpus) if path.startswith(("rows", "raw", "signals"))} == made
@@ -328,7 +331,7 @@ def test_a_killed_purge_is_ended_by_the_next_call(
     copy, lines, undisturbed = world.copy(tmp_path / "a"), purge_list(world), world.copy(tmp_path / "b")
     secrets = secrets_of(copy.corpus, PURGED)
     purge_until(copy, lines, pattern)
-    if pending(kept_store(copy.corpus)):
+    if pending(as_store(copy.corpus)):
         assert any("a purge was interrupted" in line for line in verify(copy.corpus).differences)
         with pytest.raises(ValueError, match="a purge was interrupted"):
             copy.build()
@@ -339,12 +342,6 @@ def test_a_killed_purge_is_ended_by_the_next_call(
     assert verify(copy.corpus).differences == ()
     (record,) = (json.loads(path.read_text()) for path in (copy.corpus / "takedown" / "purged").iterdir())
     assert len(record["uids"]) == 6
-
-
-def kept_store(corpus: Path) -> Any:
-    from storage.places import as_store
-
-    return as_store(corpus)
 
 
 def test_shards_that_no_snapshot_needs_are_searched_too(
@@ -422,7 +419,7 @@ def test_lists_of_a_corpus_add_up_and_a_damaged_one_stops_a_build(
         run(copy.corpus, [line], monkeypatch=monkeypatch)
     lists = list((copy.corpus / "takedown" / "lists").iterdir())
     assert len(lists) == 2
-    assert kept_entries(kept_store(copy.corpus)).hosts == {"example.org", "example.net"}
+    assert kept_entries(as_store(copy.corpus)).hosts == {"example.org", "example.net"}
     lists[0].write_text("example.org\nexam")
     with pytest.raises(ValueError, match="line 2: 'exam' is neither"):
         copy.build()
