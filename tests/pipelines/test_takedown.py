@@ -322,9 +322,8 @@ def comparable(corpus: Path) -> dict[str, str]:
     return {path: value for path, value in contents(corpus).items() if not path.startswith("takedown/purged")}
 
 
-@pytest.mark.parametrize(
-    "pattern", [pytest.param(kill, marks=() if kill == "delete 1" else pytest.mark.slow) for kill in KILLS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", KILLS)
 def test_a_killed_purge_is_ended_by_the_next_call(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
 ) -> None:
