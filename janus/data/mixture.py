@@ -255,7 +255,10 @@ def main() -> None:
     """Print the uses of a corpus."""
     command = read_command(sys.argv[1:])
     snapshot = load_snapshot(command.corpus, command.snapshot or None)
-    planned = phases(command.corpus, snapshot, command.data, command.steps)
+    planned = phases(command.corpus, snapshot, command.data, command.steps, Verified() if command.data.verify else None)
+    for pool in {pool.name: pool for phase in planned for pool in phase.pools.values()}.values():
+        for shard in pool.shards_of(pool.census()):
+            pool.prepare(shard)  # hashed once per machine: a damaged length would be another number here
     uses = source_uses(planned, Plan(planned, command.data), command.data, command.steps)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     console.print(f"snapshot {snapshot.name} of corpus {snapshot.corpus}, {command.steps:,} steps")
