@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from janus.cli import console, parse, run
+from janus.cli import console, escape, parse, run
+from schemas.printable import printable_lines
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -108,7 +109,7 @@ def main() -> None:
         try:
             converse(command, model, processor, conversation, line)
         except (ValueError, FileNotFoundError) as error:  # a slip of the pen does not end the conversation
-            console().print(f"[bold red]error:[/] {error}")
+            console().print(f"[bold red]error:[/] {escape(str(error))}")
 
 
 def converse(command: Chat, model: Janus, processor: Processor, conversation: Conversation, line: str) -> None:
@@ -140,7 +141,7 @@ def reply(command: Chat, model: Janus, processor: Processor, conversation: Conve
         top_p=command.top_p,
         seed=command.seed,
     ):
-        print(piece, end="", flush=True)
+        print(printable_lines(piece), end="", flush=True)
         pieces.append(piece)
     print()
     text = "".join(pieces).strip()

@@ -185,7 +185,8 @@ def main() -> int:
         parts = [f"{name} {count}" for name, count in counts.items()]
         parts += [f"skipped {reason} {count}" for reason, count in snapshot.skipped.get(source, {}).items()]
         print(f"{source}: " + ", ".join(parts))
-    print(f"{command.corpus}/snapshots/{snapshot.name}.json: {snapshot.rows()} rows in {len(snapshot.shards)} shards")
+    path = f"{printable(command.corpus)}/snapshots/{snapshot.name}.json"
+    print(f"{path}: {snapshot.rows()} rows in {len(snapshot.shards)} shards")
     return 0
 
 

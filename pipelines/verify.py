@@ -31,6 +31,7 @@ from pipelines.steps.judge import count_contaminated
 from pipelines.steps.summary import sum_up, summarise
 from schemas.layers import LAYERS, SIGNALS, signal_layer
 from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, TrainSummary, latest_name, load_snapshot
+from schemas.printable import printable
 from schemas.reasons import Drop, Outcome
 from storage.places import Place, as_store, open_fetched
 from storage.store import Store
@@ -229,10 +230,10 @@ def main() -> int:
     command = parse(Command, prog="python -m pipelines.verify")
     report = verify(command.corpus)
     for line in report.differences:
-        print(line)
+        print(printable(line))
     verdict = f"{len(report.differences)} differences" if report.differences else "all well"
     size = f"{report.shards} shards, {report.bytes / 1e6:.1f} MB, {report.snapshots} snapshots"
-    print(f"{command.corpus}: {size}: {verdict}")
+    print(f"{printable(command.corpus)}: {size}: {verdict}")
     return 1 if report.differences else 0
 
 

@@ -193,7 +193,8 @@ def load_snapshot(corpus: Place, name: str | None = None) -> Snapshot:
             raise FileNotFoundError
         data = store.read(f"snapshots/{name}.json")
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such snapshot") from None
+        hint = "; LATEST names it: write the name of a snapshot that is there into it" * (name == latest_name(store))
+        raise FileNotFoundError(f"{path}: no such snapshot{hint}") from None
     try:
         snapshot = Snapshot.model_validate_json(data)
     except pydantic.ValidationError as error:

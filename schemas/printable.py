@@ -14,5 +14,10 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda match: _escaped(ord(match[0])), text)
 
 
+def printable_lines(text: str) -> str:
+    """As `printable`, for text that may have several lines: line feeds and tabs stay."""
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in "\n\t" else _escaped(ord(match[0])), text)
+
+
 def _escaped(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

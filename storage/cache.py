@@ -6,7 +6,7 @@ appears under its name only when it is whole; one that was changed afterwards is
 any moment, the folder stays usable: locks die with their process, and what was not finished is overwritten.
 
 A file that is mapped into memory stays readable after it was evicted, so an eviction never hurts a reader; its space is
-freed when the last reader closes it.
+freed when the last reader closes it. No other account may write in the folder (`storage.private`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from storage.hashing import HashingFile
+from storage.private import is_private, open_private, private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,7 @@ class FileCache:
 
     def room(self) -> Path:
         """The folder, for temporary files of writers."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        return self.root
+        return private_folder(self.root)
 
     def get(self, sha256: str, size: int, fetch: Callable[[BinaryIO], None]) -> Path:
         """Path of the file with this SHA-256 (hex), fetched if it is not here.
@@ -74,7 +74,7 @@ class FileCache:
         """
         if not re.fullmatch(r"[0-9a-f]{64}", sha256):
             raise ValueError(f"{sha256!r} is not a SHA-256 in hexadecimal")
-        path = self.root / sha256[:2] / sha256
+        path = private_folder(self.room() / sha256[:2]) / sha256
         if self._usable(path, sha256, size):
             return path
         with self._locked(sha256[:2]):
@@ -86,10 +86,10 @@ class FileCache:
         return path
 
     def _fetch(self, path: Path, sha256: str, size: int, fetch: Callable[[BinaryIO], None]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + _UNFINISHED)
         try:
-            with part.open("wb+") as file:
+            part.unlink(missing_ok=True)
+            with open_private(part, "xb+") as file:
                 os.posix_fallocate(file.fileno(), 0, max(size, 1))  # a full disk shows here; counted by _make_room
                 hashing = HashingFile(file)
                 fetch(hashing)  # type: ignore[arg-type]
@@ -110,8 +110,8 @@ class FileCache:
     def _usable(self, path: Path, sha256: str, size: int) -> bool:
         """Whether the file is here and right: hashed once, then recognised by inode, time of change and size."""
         try:
-            found = path.stat()
-            if found.st_size != size:
+            found = path.lstat()
+            if found.st_size != size or not is_private(found):
                 return False
             if not _same(found, self._noted(path)):
                 with path.open("rb") as file:
@@ -125,8 +125,9 @@ class FileCache:
         return True
 
     def _noted(self, path: Path) -> list[int]:
+        note = path.with_name(path.name + _CHECKED)
         try:
-            return json.loads(path.with_name(path.name + _CHECKED).read_bytes())
+            return json.loads(note.read_bytes()) if is_private(note.lstat()) else []
         except (FileNotFoundError, ValueError):
             return []
 
@@ -135,14 +136,14 @@ class FileCache:
         found = file.stat()
         note = path.with_name(path.name + _CHECKED)
         temporary = note.with_name(f"{note.name}.{os.getpid()}{_UNFINISHED}")
-        temporary.write_text(json.dumps([found.st_ino, found.st_mtime_ns, found.st_size]))
+        with open_private(temporary, "w") as file_of_note:
+            file_of_note.write(json.dumps([found.st_ino, found.st_mtime_ns, found.st_size]))
         os.replace(temporary, note)
 
     @contextlib.contextmanager
     def _locked(self, name: str, wait: bool = True) -> Iterator[bool]:
         """Hold a lock of the cache; yields whether it is held. It dies with the process."""
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = private_folder(self.root / "locks")
         with (folder / name).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

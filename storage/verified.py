@@ -2,7 +2,8 @@
 
 A file is hashed when it is first used, and remembered by its path, size, time of change and inode: what it costs is
 paid once per machine, not per run. The memory is a file of digests, one a line, in the folder of the local cache
-(`storage.cache`); processes share it, for a line is appended in one write. Deleting it costs hashing again.
+(`storage.cache`); processes share it, for a line is appended in one write. Deleting it costs hashing again; one that
+another account could have written is not believed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from schemas.digest import digest, file_sha256
 from storage.cache import default_cache
+from storage.private import is_private, open_private, private_folder
 
 
 def cache_file() -> Path:
@@ -35,9 +37,10 @@ class Verified:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
-            if (size := self._file.stat().st_size) != self._size:
-                self._known.update(self._file.read_text().split())
-                self._size = size
+            found = self._file.lstat()
+            if found.st_size != self._size and is_private(found):
+                self._known.update(self._file.read_text(errors="replace").split())
+                self._size = found.st_size
 
     def is_known(self, path: Path, sha256: str) -> bool:
         """Whether the file at `path` was found to have this hash, and has not been touched since."""
@@ -61,8 +64,10 @@ class Verified:
                 raise ValueError(f"{path}: its content is not what {self._record} says; {self._remedy}")
             # A cache that cannot be written costs time, and no more.
             with contextlib.suppress(OSError):
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                with self._file.open("a") as file:
+                private_folder(self._file.parent)
+                if self._file.exists() and not is_private(self._file.lstat()):
+                    self._file.unlink()
+                with open_private(self._file, "a") as file:
                     file.write(f"{key}\n")
             self._known.add(key)
         self._here.add(path)

@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from janus.cli import parse, run
+from janus.cli import escape, parse, run
 from janus.data.config import DataConfig, DataOrder
 from janus.data.mixed_pool import MixedPool
 from janus.data.plan import Phase, Plan, augmentation
@@ -200,7 +200,7 @@ def show_uses(uses: Sequence[SourceUse], console: Console) -> None:
         table.add_column(column, justify="left" if column in ("source", "task") else "right")
     for use in uses:
         numbers = (f"{use.rows:,}", f"{use.samples:,.0f}", f"{use.tokens:,.0f}", f"{use.epochs:.2f}")
-        table.add_row(use.source, use.task, *numbers)
+        table.add_row(escape(use.source), use.task, *numbers)
     console.print(table)
 
 
@@ -209,7 +209,7 @@ def repeats(uses: Sequence[SourceUse]) -> list[str]:
     repeated = [use for use in uses if use.epochs > 1.005]
     if not repeated:
         return []
-    named = ", ".join(f"{use.source} ({use.task}) {use.epochs:.2f}" for use in repeated)
+    named = ", ".join(f"{escape(use.source)} ({use.task}) {use.epochs:.2f}" for use in repeated)
     return [f"rows are repeated, epochs over the whole run: {named}; data.max_epochs caps them"]
 
 
@@ -255,7 +255,10 @@ def main() -> None:
     """Print the uses of a corpus."""
     command = read_command(sys.argv[1:])
     snapshot = load_snapshot(command.corpus, command.snapshot or None)
-    planned = phases(command.corpus, snapshot, command.data, command.steps)
+    planned = phases(command.corpus, snapshot, command.data, command.steps, Verified() if command.data.verify else None)
+    for pool in {pool.name: pool for phase in planned for pool in phase.pools.values()}.values():
+        for shard in pool.shards_of(pool.census()):
+            pool.prepare(shard)  # hashed once per machine: a damaged length would be another number here
     uses = source_uses(planned, Plan(planned, command.data), command.data, command.steps)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     console.print(f"snapshot {snapshot.name} of corpus {snapshot.corpus}, {command.steps:,} steps")

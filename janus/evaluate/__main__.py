@@ -195,7 +195,7 @@ def _finish(arguments: Arguments, chosen: Sequence[Chosen]) -> dict[str, Any]:
         others[str(arguments.compare)] = arguments.compare
     comparisons = {name: compare(chosen, out, folder) for name, folder in others.items()}
     results = write_results(out, results["benchmarks"], run=results["run"], comparisons=comparisons)
-    cli.console().print(f"[green]wrote[/] {write_report(chosen, results, out)}")
+    cli.console().print(f"[green]wrote[/] {cli.escape(str(write_report(chosen, results, out)))}")
     return read_scores(out)
 
 

@@ -19,7 +19,12 @@ class Raw(str):
 
 def text(value: object) -> Raw:
     """`value` as HTML: escaped unless it is HTML already."""
-    return value if isinstance(value, Raw) else Raw(escape(str(value)))
+    return value if isinstance(value, Raw) else Raw(_escape(value))
+
+
+def _escape(value: object) -> str:
+    """As `html.escape`; a lone surrogate (a file name that is not UTF-8) is written out, for no file can hold it."""
+    return escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
 def join(*parts: object) -> Raw:
@@ -30,7 +35,7 @@ def join(*parts: object) -> Raw:
 def tag(name: str, *content: object, **attributes: object) -> Raw:
     """An element. `class_` stands for class; attributes that are None are left out."""
     written = "".join(
-        f' {key.rstrip("_")}="{escape(str(value))}"' for key, value in attributes.items() if value is not None
+        f' {key.rstrip("_")}="{_escape(value)}"' for key, value in attributes.items() if value is not None
     )
     return Raw(f"<{name}{written}>{join(*content)}</{name}>")
 
@@ -68,10 +73,10 @@ def section(title: str, intro: str, *content: object) -> Raw:
 
 
 def page(title: str, *content: object) -> str:
-    """A whole document that needs no other file."""
+    """A whole document that needs no other file, and whose policy forbids a browser to run or fetch anything."""
     head = Raw(
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>{escape(title)}</title><style>{STYLE.read_text()}</style>"
+        f"<title>{_escape(title)}</title><style>{STYLE.read_text()}</style>"
     )
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{tag("main", *content)}</body></html>\n'
