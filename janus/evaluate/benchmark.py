@@ -95,6 +95,8 @@ class Drawn:
     """Prompt and sample: "00012/0003"."""
     prompt: Prompt
     path: Path
+    quadrant: int | None = None
+    """Of a file that holds four pictures, two by two: which of them, 0 to 3, row by row."""
 
     def open(self) -> np.ndarray:
         """uint8[S, S, 3]. Raises ValueError or FileNotFoundError naming the file."""
@@ -112,7 +114,14 @@ class Drawn:
         """The picture as RGB. Raises as `open`."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such picture")
-        return Picture(str(self.path), self.path.read_bytes).open()
+        image = Picture(str(self.path), self.path.read_bytes).open()
+        if self.quadrant is None:
+            return image
+        side, rest = divmod(image.width, 2)
+        if rest or image.width != image.height:
+            raise ValueError(f"{self.path}: {image.width} x {image.height} pixels; expected a square of four pictures")
+        left, top = side * (self.quadrant % 2), side * (self.quadrant // 2)
+        return image.crop((left, top, left + side, top + side))
 
 
 class Benchmark(ABC):
@@ -189,6 +198,9 @@ class Drawing(Benchmark):
     def elsewhere(self, prompts: Sequence[Prompt]) -> list[Drawn] | None:
         """Where each picture stands in the folder `pictures`; None: in the layout of `janus.evaluate.draw`."""
         return None
+
+    def export(self, drawn: Sequence[Drawn], folder: Path) -> None:
+        """Write what was drawn in the benchmark's own layout into the folder of the pictures, where it is another."""
 
     @abstractmethod
     def rows(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from janus.evaluate.squares import square
-from schemas.digest import digest, file_sha256
+from janus.evaluate.weights import judge_name, model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +31,7 @@ class Clip:
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
         clip_name(weights)
-        folder = _folder(weights)
+        folder = model_folder(weights)
         try:
             model, loading = CLIPModel.from_pretrained(folder, output_loading_info=True, use_safetensors=True)
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -92,25 +89,9 @@ def _kernel_mean(first: np.ndarray, second: np.ndarray) -> float:
     return total / (len(first) * len(second))
 
 
-@cache
 def clip_name(weights: str) -> str:
-    """A model as results name it, with a digest. Raises ValueError or FileNotFoundError with one line."""
-    folder = _folder(weights)
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError):
-        raise ValueError(f"{folder}: no readable config.json there; expected a CLIP model of transformers") from None
-    if kind != "clip":
-        raise ValueError(f"{folder}: a model of type {kind!r}; expected 'clip'")
-    if not (files := sorted(folder.glob("model*.safetensors"))):
-        raise FileNotFoundError(f"{folder}: no model.safetensors there: expected CLIP's weights")
-    return f"{Path(weights).name} {digest([file_sha256(file) for file in files])[:12]}"
-
-
-def _folder(weights: str) -> Path:
-    from janus.model.checkpoints.hub import local_folder
-
-    return local_folder(weights, weights=True)
+    """A model as results name it. Raises ValueError or FileNotFoundError with one line if it is none of CLIP's."""
+    return judge_name(weights, "clip")
 
 
 def _unit(embeddings: torch.Tensor) -> np.ndarray:

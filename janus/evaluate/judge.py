@@ -1,13 +1,19 @@
-"""A language model that judges answers, behind any endpoint that speaks OpenAI's chat completions."""
+"""A model that judges answers, or pictures, behind any endpoint that speaks OpenAI's chat completions."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 KEY = "JANUS_JUDGE_KEY"
 """Environment variable that holds the endpoint's key, if it wants one."""
@@ -28,9 +34,15 @@ class Judge:
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"judge {self.url!r}: expected an http or https address that ends in /v1")
 
-    def ask(self, prompt: str) -> str:
-        """The reply to `prompt`. Raises ValueError with one line if there is none after a few attempts."""
-        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
+    def ask(self, prompt: str, picture: Image.Image | None = None) -> str:
+        """The reply to `prompt`, asked about a picture where there is one.
+
+        Raises ValueError with one line if there is none after a few attempts.
+        """
+        content: Any = prompt
+        if picture is not None:
+            content = [{"type": "image_url", "image_url": {"url": _uri(picture)}}, {"type": "text", "text": prompt}]
+        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": content}]}
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY):
             headers["Authorization"] = f"Bearer {key}"
@@ -39,8 +51,8 @@ class Judge:
         for attempt in range(ATTEMPTS):
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
-                    content = json.loads(reply.read(_MAX_REPLY))
-                return str(content["choices"][0]["message"]["content"])
+                    said = json.loads(reply.read(_MAX_REPLY))
+                return str(said["choices"][0]["message"]["content"])
             except urllib.error.HTTPError as error:
                 problem = f"HTTP {error.code}"
                 if error.code not in (408, 429) and error.code < 500:
@@ -53,3 +65,9 @@ class Judge:
             if attempt + 1 < ATTEMPTS:
                 time.sleep(2**attempt)
         raise ValueError(f"judge {address}: {problem}")
+
+
+def _uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -36,6 +36,7 @@ COLUMNS: dict[str, Column] = {
     "geneval": Column("GenEval", ("overall",), "mean of six tasks", 1.0, 2),
     "coco30k": Column("COCO-30K", ("fid",), "FID, less is better, 256 pixels", 1.0, 2),
     "mjhq30k": Column("MJHQ-30K", ("fid",), "FID, less is better, size not published", 1.0, 2),
+    "dpgbench": Column("DPG-Bench", ("overall",), "judged by mPLUG-large", 100.0, 2),
 }
 """By benchmark, in the paper's order."""
 
@@ -48,9 +49,11 @@ def _row(*values: float | None, **more: float) -> dict[str, float]:
 
 TABLE: dict[str, dict[str, float]] = {
     #                        POPE  MME-P   MMB   SEED  VQAv2 GQA   MMMU  MM-Vet GenEval
-    "Janus 1.3B": _row(87.0, 1338.0, 69.4, 63.7, 77.3, 59.1, 30.5, 34.3, 0.61, coco30k=8.53, mjhq30k=10.10),
-    "Janus-Pro 1B": _row(86.2, 1444.0, 75.5, 68.3, None, 59.3, 36.3, 39.8, 0.73),
-    "Janus-Pro 7B": _row(87.4, 1567.1, 79.2, 72.1, None, 62.0, 41.0, 50.0, 0.80),
+    "Janus 1.3B": _row(
+        87.0, 1338.0, 69.4, 63.7, 77.3, 59.1, 30.5, 34.3, 0.61, coco30k=8.53, mjhq30k=10.10, dpgbench=79.68
+    ),
+    "Janus-Pro 1B": _row(86.2, 1444.0, 75.5, 68.3, None, 59.3, 36.3, 39.8, 0.73, dpgbench=82.63),
+    "Janus-Pro 7B": _row(87.4, 1567.1, 79.2, 72.1, None, 62.0, 41.0, 50.0, 0.80, dpgbench=84.19),
     "Show-o 1.3B": _row(73.8, 948.4, None, None, 59.3, 48.7, 25.1, None, 0.53, coco30k=9.24, mjhq30k=15.18),
     "VILA-U 7B": _row(85.8, 1401.8, None, 59.0, 79.4, 60.8, None, 33.5, None),
     "LWM 7B": _row(75.2, None, None, None, 55.8, 44.8, None, 9.6, 0.47, coco30k=12.68, mjhq30k=17.77),

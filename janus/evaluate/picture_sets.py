@@ -212,6 +212,14 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in parts]
 
 
+def named(folder: Path, name: str) -> str:
+    """The file of a picture below a folder: `name` with one of ENDINGS. Raises FileNotFoundError if there is none."""
+    for ending in ENDINGS:
+        if (folder / (name + ending)).is_file():
+            return name + ending
+    raise FileNotFoundError(f"{folder / name}: no such picture ({', '.join(ENDINGS)})")
+
+
 def by_file(folder: Path, prompts: Sequence[Prompt]) -> list[Drawn]:
     """Pictures whose prompts name their `file` below a folder."""
     return [Drawn(prompt.metadata["file"], prompt, folder / prompt.metadata["file"]) for prompt in prompts]

@@ -54,6 +54,9 @@ def make_record(
         else:
             record |= {"sampling": None, "model": None, "model_has_sums": None, "dtype": None}
             notes.append(f"Pictures drawn elsewhere: {benchmark.pictures}.")
+        asked, unread = (sum(row.get(name, 0) for row in rows) for name in ("asked", "unreadable"))
+        if unread > UNREADABLE * asked:
+            notes.append(f"WARNING: {unread} of {asked} answers of the judge could not be read as yes or no.")
     return record
 
 

@@ -25,6 +25,8 @@ from schemas.files import atomic_file
 if TYPE_CHECKING:
     from janus.train.world import World
 
+RIGHT = 0.5
+"""Least `correct` of what is shown as right."""
 SHEET_SIDE = 96
 """Longest side of a picture on the sheet of all, pixels."""
 Progress = Callable[[str, int, int], None]
@@ -148,6 +150,8 @@ def judge(
     assert isinstance(benchmark, Drawing)
     prompts: Sequence[Prompt] = one.items  # type: ignore[assignment]
     pictures = draw.located(benchmark, prompts, out)
+    if benchmark.pictures is None:
+        benchmark.export(pictures, draw.folder_of(benchmark, out))
     found = benchmark.rows(pictures, settings.data, settings.device, on_progress)
     rows = [{"unit": row["id"].partition("/")[0], **row} for row in found]
     _sheet(pictures, rows, out / one.name / "pictures.png")
@@ -170,11 +174,11 @@ def _marked(benchmark: Questions, question: Question, said: str, protocol: Proto
 
 
 def _sheet(pictures: Sequence[Drawn], rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """All pictures on one sheet, where there is a verdict for each."""
+    """All pictures on one sheet, where each has a row of its own."""
     from janus.report.contact_sheet import contact_sheet
 
     if [row["id"] for row in rows] == [one.id for one in pictures]:
         small = [one.small(SHEET_SIDE) for one in pictures]
-        sheet = contact_sheet(small, verdicts=[bool(row["correct"]) for row in rows])
+        sheet = contact_sheet(small, verdicts=[row["correct"] >= RIGHT for row in rows])
         with atomic_file(path) as file:
             sheet.save(file, "PNG")

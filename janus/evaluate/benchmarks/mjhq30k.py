@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from janus.evaluate import files
 from janus.evaluate.benchmark import Drawn, Prompt
-from janus.evaluate.picture_sets import ENDINGS, PictureSets, Real, by_file, in_folder
+from janus.evaluate.picture_sets import PictureSets, Real, by_file, in_folder, named
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,7 @@ class Benchmark(PictureSets):
 
     def _with_file(self, folder: Path, prompt: Prompt) -> Prompt:
         """The prompt with the place of its picture drawn elsewhere: <category>/<id>, as the real ones."""
-        name = f"{prompt.category}/{prompt.metadata['id']}"
-        found = next((name + ending for ending in ENDINGS if (folder / (name + ending)).is_file()), None)
-        if found is None:
-            raise FileNotFoundError(f"{folder / name}: no such picture ({', '.join(ENDINGS)})")
+        found = named(folder, f"{prompt.category}/{prompt.metadata['id']}")
         return Prompt(prompt.text, prompt.category, {**prompt.metadata, "file": found})
 
     def elsewhere(self, prompts: Sequence[Prompt]) -> list[Drawn] | None:
