@@ -40,6 +40,8 @@ class Row:
     """Columns of the source that its spec keeps, each value as JSON."""
     signals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Values of the signals that the one at work reads."""
+    shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What signals prepare together, by the model that they share."""
     _decoded: Image.Image | ImageProblem | None = field(default=None, init=False, repr=False)
 
     @cached_property

@@ -18,7 +18,7 @@ class Options(Base):
 
     allow: list[str] | None = pydantic.Field(default=None, min_length=1)
     """Others are dropped, and rows without a licence or with one that SPDX does not know."""
-    deny: list[str] = []
+    deny: list[str] = pydantic.Field(default_factory=list)
     """These are dropped."""
 
     @pydantic.field_validator("allow", "deny")

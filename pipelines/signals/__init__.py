@@ -9,6 +9,7 @@ A signal is a module with
   fields are null;
 - `READS`: other signals whose values it takes (`row.signals`), if any. It gets no images then: they are gone;
 - `Options`: its options in the spec's `[signals.<name>]`, if any: a subclass of `schemas.plugins.Options`;
+- `fields(options)`, if options say more of a field's type than `FIELDS`, the length of a list for instance;
 - `keys(options)`, if it has fields of maps whose keys the options say: these keys. Filters may name no others;
 - `fingerprint(options)`, if values depend on more than the options say, a model file for instance: name to digest. One
   under the name of an option stands in that option's place, so that a path never enters a key. Raises ValueError or
@@ -109,7 +110,8 @@ class Signal:
     @property
     def fields(self) -> Mapping[str, pa.DataType]:
         """Its columns."""
-        return self.module.FIELDS  # type: ignore[no-any-return]
+        exact = getattr(self.module, "fields", None)
+        return exact(self.options) if exact else self.module.FIELDS  # type: ignore[no-any-return]
 
     @property
     def schema(self) -> pa.Schema:

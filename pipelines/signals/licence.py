@@ -18,7 +18,7 @@ FIELDS = {
 }
 NEEDS = ("licence",)
 
-_ADDRESS = re.compile(r"https?://(?:www\.)?creativecommons\.org/(licenses|publicdomain)/([a-z-]+)/(\d\.\d).*", re.I)
+_ADDRESS = re.compile(r"https?://(?:www\.)?creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/(\d\.\d).*", re.I)
 _CREATIVE_COMMONS = re.compile(r"CC[ -]?(BY(?:[ -](?:NC|SA|ND))*|0|ZERO|PDM)(?:[ -]v?(\d\.\d))?", re.I)
 _SHORT = {"odc-by": "ODC-By-1.0", "odbl": "ODbL-1.0", "apache 2.0": "Apache-2.0", "public domain mark": "CC-PDM-1.0"}
 
@@ -38,10 +38,8 @@ def spdx(stated: str) -> str | None:
     """The SPDX expression that `stated` means: itself, or an address or a usual name of a Creative Commons licence."""
     name = _SHORT.get(stated.lower(), stated)
     if address := _ADDRESS.fullmatch(name):
-        kind, licence, number = address.groups()
-        name = (
-            f"CC{' ' if kind.lower() == 'licenses' else '-'}{'PDM' if licence.lower() == 'mark' else licence} {number}"
-        )
+        licence, number = address.groups()
+        name = f"CC {'PDM' if licence.lower() == 'mark' else licence} {number}"
     if match := _CREATIVE_COMMONS.fullmatch(name):
         kind, number = match[1].upper().replace(" ", "-"), match[2]
         name = f"CC0-{number or '1.0'}" if kind in ("0", "ZERO") else f"CC-{kind}-{number}"

@@ -126,7 +126,7 @@ def _prepare(
 ) -> Prepared:
     """Everything that needs the row's images, which end here."""
     items = {signal.name: _item(signal, row, models) for signal in signals if not signal.reads}
-    return Prepared(replace(row, images=()), earlier, items)
+    return Prepared(replace(row, images=(), shared={}), earlier, items)
 
 
 def _item(signal: Signal, row: Row, models: Mapping[str, Model]) -> Any:

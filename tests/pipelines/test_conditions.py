@@ -43,13 +43,8 @@ def test_a_float32_score_is_compared_as_it_is_stored() -> None:
             assert dropped("where", {"keep": f"caption_score.cosine {sign} {limit}"}, signals) == expected
             turned = {">=": "<=", ">": "<", "<=": ">=", "=": "="}[sign]
             assert dropped("where", {"keep": f"{limit} {turned} caption_score.cosine"}, signals) == expected
-    assert dropped("where", {"keep": "caption_score.cosine in (0.29, 0.7)"}, signals) == [
-        True,
-        True,
-        False,
-        True,
-        False,
-    ]
+    keep = "caption_score.cosine in (0.29, 0.7)"
+    assert dropped("where", {"keep": keep}, signals) == [True, True, False, True, False]
 
 
 def test_a_condition_that_hangs_on_a_null_drops_nothing_unless_it_asks_for_the_signal() -> None:
@@ -65,26 +60,26 @@ def test_a_condition_that_hangs_on_a_null_drops_nothing_unless_it_asks_for_the_s
     [
         (
             "image.width >=",
-            r"^(source photos: )?filters.where.keep: condition: expected a number, a quoted text, true or false at the end$",
+            r"filters.where.keep: condition: expected a number, .* at the end$",
         ),
         (
             "image.widht > 3",
-            r"^(source photos: )?filters.where: no signal field 'image.widht' \(did you mean image.width\?\)",
+            r"filters.where: no signal field 'image.widht' \(did you mean image.width\?\)",
         ),
-        ("width > 3", r"^(source photos: )?filters.where: no signal field 'width': no signal 'width'"),
-        ("image.width > 'x'", r"^(source photos: )?filters.where: a field of type int32 is compared with 'x'$"),
-        ("language.code = 3", r"^(source photos: )?filters.where: a field of type string is compared with 3$"),
+        ("width > 3", r"filters.where: no signal field 'width': no signal 'width'"),
+        ("image.width > 'x'", r"filters.where: a field of type int32 is compared with 'x'$"),
+        ("language.code = 3", r"filters.where: a field of type string is compared with 3$"),
         (
             "image.width > language.code",
-            r"^(source photos: )?filters.where: image.width is int32 and is compared with string$",
+            r"filters.where: image.width is int32 and is compared with string$",
         ),
         (
             "image.width.x > 3",
-            r"^(source photos: )?filters.where: no signal field 'image.width.x': it is one value, without keys$",
+            r"filters.where: no signal field 'image.width.x': it is one value, without keys$",
         ),
         (
             "source_columns.number > 3",
-            r"^(source photos: )?filters.where: no signal field 'source_columns.number': it holds many; name",
+            r"filters.where: no signal field 'source_columns.number': it holds many",
         ),
         ("source_columns.number.scor > 3", r"^filter where reads source_columns.number.scor: no key 'scor' \(did you"),
     ],
@@ -131,7 +126,7 @@ def test_an_allow_list_wants_a_licence_and_a_deny_list_does_not() -> None:
         ({}, "^filters.licence: set allow, deny or both$"),
         (
             {"deny": ["CC-BY-NC-4.O"]},
-            "^filters.licence.deny: Unknown license: 'cc-by-nc-4.o' .names of spdx.org/licenses",
+            "^filters.licence.deny: Unknown license: 'cc-by-nc-4.o'",
         ),
         ({"allow": []}, "^filters.licence.allow: List should have at least 1 item"),
         ({"allow": ["mit"], "deny": ["MIT"]}, "^filters.licence: MIT is in both allow and deny$"),

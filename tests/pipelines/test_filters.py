@@ -110,7 +110,7 @@ def load_reason(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("sise", {}, r"^filters: no filter 'sise' \(did you mean size\?\); there are: aspect_ratio, caption_length"),
+        ("sise", {}, r"^filters: no filter 'sise' \(did you mean size\?\); there are: aesthetic, aspect_ratio"),
         (
             "size",
             {"min_sid": 3},

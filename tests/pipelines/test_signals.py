@@ -237,7 +237,7 @@ def test_what_is_measured(model: Path, toy_clip: dict[str, str], tmp_path: Path)
         (
             {"signals": {"languag": {}}},
             {},
-            r"^no signal 'languag' \(did you mean language\?\); there are: caption_score",
+            r"^no signal 'languag' \(did you mean language\?\); there are: aesthetic, caption_score",
         ),
         ({"signals": {"language": {"chars": 3}}}, {}, "^signals.language: no option 'chars'; there are: none$"),
         ({"signals": {"caption_score": {"model": "x"}}}, {}, "^signals.caption_score.pretrained: Field required$"),

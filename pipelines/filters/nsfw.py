@@ -1,0 +1,23 @@
+"""Pictures that are not safe for work."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pydantic
+
+from pipelines.filters import Mask, numbers
+from pipelines.filters import Options as Base
+
+READS = ("nsfw.score",)
+
+
+class Options(Base):
+    """How much is too much."""
+
+    max: float = pydantic.Field(ge=0, le=1)
+    """Greatest probability."""
+
+
+def drops(table: pa.Table, options: Options) -> Mask:
+    """Where it is over `max`."""
+    return numbers(table, "nsfw.score") > options.max

@@ -1,0 +1,1 @@
+"""Models that several signals share: how they are named, fingerprinted, loaded and run."""
