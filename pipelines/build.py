@@ -21,7 +21,6 @@ import tyro
 from pipelines import ledger
 from pipelines.engine import OnProgress, StepFailed
 from pipelines.removal.entries import kept_entries, pending
-from pipelines.selection import select
 from pipelines.steps.collect_garbage import collect_garbage
 from pipelines.steps.context import Build, Shard
 from schemas.manifest import LATEST, Snapshot, load_snapshot
@@ -81,22 +80,19 @@ def opened(
     """Hold the corpus for one build and find the snapshot it grows from.
 
     Raises ValueError or FileNotFoundError with one line: the folder is busy, holds another corpus or a damaged
-    snapshot, the spec contradicts itself, or the model cannot be read.
+    snapshot. Before anything is written, raises as `preflight.check` where the spec, a model or the first rows of a
+    source are not in order.
     """
-    from janus.model.checkpoints.fingerprint import fingerprints
-    from pipelines.decontamination.sets import files_of
+    from pipelines.preflight import check
 
-    select(spec)
-    for name, path in spec.decontaminate.sets.items():
-        files_of(name, path)
     store = as_store(corpus)
+    prints = check(spec)
     with ledger.locked(store):
         latest = store.read_versioned(LATEST)
         parent = load_snapshot(store, latest.data.decode(errors="replace").strip()) if latest else None
         if parent and parent.corpus != spec.name:
             raise ValueError(f"{store.url}: holds corpus {parent.corpus!r}; build {spec.name!r} into another folder")
         ledger.sweep(store)
-        prints = fingerprints(spec.models.janus, spec.tokenize.pixels)
         if pending(store):
             raise ValueError(
                 f"{store.url}: a purge was interrupted; end it: python -m pipelines.takedown {store.url} --purge"
@@ -111,7 +107,6 @@ def opened(
             on_progress,
             kept_entries(store),
         )
-        _ = build.signal_specs  # a model that is not there is told before anything is downloaded
         if store.folder is not None:
             shutil.rmtree(store.folder / ledger.SCRATCH, ignore_errors=True)
         try:
