@@ -144,6 +144,18 @@ def build(spec: CorpusSpec, corpus: Place, operations: Operations, on_progress: 
             return finish(context, shards)
 
 
+def print_dry_run(spec: CorpusSpec, corpus: Place, images_per_second: float) -> None:
+    """Print what a build would take. Raises as `preflight.check`, after that, for what would stop it."""
+    from janus.cli import Collected, UserError
+    from pipelines.dry_run import dry_run
+
+    if not 0 < images_per_second < float("inf"):
+        raise UserError(f"--images-per-second {images_per_second}: expected a number above 0")
+    mistakes = Collected()
+    print(dry_run(spec, corpus, mistakes, images_per_second)[0])
+    mistakes.tell()
+
+
 @dataclass
 class Command:
     """Build or refresh a corpus from its spec."""
@@ -156,6 +168,10 @@ class Command:
     """How the work is done."""
     set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Values of the spec's {variables}."""
+    dry_run: bool = False
+    """Print what a build would take (rows, images to fetch, bytes, tokens, GPU hours, models) and write nothing."""
+    images_per_second: float = 200.0
+    """Images that a GPU encodes in a second, for the GPU hours of --dry-run."""
 
 
 def main() -> int:
@@ -166,6 +182,9 @@ def main() -> int:
 
     command = parse(Command, prog="python -m pipelines.build")
     (spec,) = load_specs([command.spec], pairs(command.set, "--set"))
+    if command.dry_run:
+        print_dry_run(spec, command.corpus, command.images_per_second)
+        return 0
     with shown() as on_progress:
         try:
             snapshot = build(spec, command.corpus, command.operations, on_progress)

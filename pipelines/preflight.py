@@ -23,6 +23,7 @@ from pipelines.fetch import check_picture
 from pipelines.reading.account import Account, Failed, Skipped
 from pipelines.reading.errors import RowError, SourceError
 from pipelines.reading.local import LocalImages, TooLarge, gates_of
+from pipelines.reading.preview import PREVIEW_ROWS
 from pipelines.selection import select
 from pipelines.signals import Signal, load_signal
 from pipelines.sources import preview
@@ -93,6 +94,8 @@ class Look:
     source: Source
     samples: list[Sample] = field(default_factory=list)
     mistakes: Collected = field(default_factory=Collected)
+    complete: bool = False
+    """Whether these are all rows of the source."""
 
     def __post_init__(self) -> None:
         self.account = Account(self.source)
@@ -119,6 +122,8 @@ class Look:
                 else:
                     self.account.take(item)
                     self.samples.append(item)
+            at_its_end = self.account.rows < PREVIEW_ROWS or self.account.rows == self.source.limit
+            self.complete = at_its_end and not self._stop.is_set()
             if self.account.rows and not self.account.taken:
                 self.account.judge()
             images = [image for sample in self.samples for image in sample.images if image.path is not None]
