@@ -126,7 +126,7 @@ def _estimate(
     spec: CorpusSpec, look: Look, selection: Selection | None, processor: Any, snapshot: Snapshot | None
 ) -> Estimate:
     source, samples = look.source, list(look.samples)
-    rows = _rows(look)
+    rows = rows_of(look)
     known = snapshot.funnel.get(source.name, {}).get("rows", 0) if snapshot else 0
     new = max(0, rows.rows - known)
     kept = _kept_share(selection)
@@ -157,7 +157,7 @@ def _estimate(
     )
 
 
-def _rows(look: Look) -> Count:
+def rows_of(look: Look) -> Count:
     """Rows of the source: as many as the look met, or as many as its files hold, at the rate it met them."""
     source, account = look.source, look.account
     joined = bool(source.options.get("join"))
