@@ -311,7 +311,7 @@ class _Finder:
             return
 
     def _patterns(self, names: Sequence[str], suffixes: tuple[str, ...]) -> dict[str, Any]:
-        """Options `files` and `exclude` that stand for these files and no others; none if all of the folder are meant."""
+        """Options `files` and `exclude` that stand for these files and no others; none where all are meant."""
         others = [name for name in self.files if name.lower().endswith(suffixes) and name not in names]
         if not others:
             return {}
