@@ -48,6 +48,12 @@ COMMANDS: Mapping[str, Command] = {
         words=("build",),
         extra="flows",
     ),
+    "corpus init": Command(
+        "pipelines.init",
+        "Write a corpus spec for what lies in a folder",
+        "corpus init ../photos --out photos.toml",
+        extra="pipelines",
+    ),
     "corpus verify": Command(
         "pipelines.verify",
         "Hash every shard of a corpus and check every count",

@@ -46,6 +46,10 @@ class Command:
         tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="HOST:PORT=FOLDER ...")
     ] = ()
     """Folders to serve on 127.0.0.1 meanwhile, by the address they stand for."""
+    dry_run: bool = False
+    """Print what each build would take (rows, images to fetch, bytes, tokens, GPU hours, models) and write nothing."""
+    images_per_second: float = 200.0
+    """Images that a GPU encodes in a second, for the GPU hours of --dry-run."""
 
 
 def main() -> None:
@@ -56,6 +60,12 @@ def main() -> None:
         raise cli.UserError(f"no corpus spec given (see {cli.program(PROG)} --help)")
     specs = load_specs(command.specs, variables)  # a mistake shows before anything starts
     open_store(command.out)
+    if command.dry_run:
+        from pipelines.build import print_dry_run
+
+        for spec in specs:
+            print_dry_run(spec, join(command.out, spec.name), command.images_per_second)
+        return
     with prefect_api(HOME) as wait_for_api:
         from flows import progress
         from flows.build import FLOWS

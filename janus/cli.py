@@ -57,6 +57,49 @@ def program(module: str) -> str:
     return _STARTED_AS[0] if _STARTED_AS else module
 
 
+class Mistakes(UserError):
+    """Several mistakes that were found at once."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """`lines`: each mistake in one line."""
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
+
+
+class Collected:
+    """Collects mistakes, so that all of them are told and not the first alone.
+
+    mistakes = Collected()
+    with mistakes:      # as often as there is something to check
+        ...
+    mistakes.tell()
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> bool:
+        """Keep what a user can cause; anything else goes on."""
+        if not isinstance(error, USER_ERRORS):
+            return False
+        self.errors.append(error)
+        return True
+
+    def tell(self) -> None:
+        """Raise what was collected: nothing, the one error there is, or Mistakes with each line once."""
+        lines: dict[str, Exception] = {}
+        for error in self.errors:
+            for line in error.lines if isinstance(error, Mistakes) else [str(error)]:
+                lines.setdefault(line, error)
+        if len(lines) > 1:
+            raise Mistakes(list(lines))
+        for error in lines.values():
+            raise error
+
+
 def console() -> Console:
     """Console for people (stderr), so that stdout stays free for results."""
     return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
@@ -176,7 +219,7 @@ def _one_line(box: str) -> str:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a command and exit: 0, its own code, or 1 with one red line on stderr for what a user can cause.
+    """Run a command and exit: 0, its own code, or 1 with one red line on stderr for each thing a user can cause.
 
     Other exceptions are bugs and keep their traceback; so do user errors where JANUS_TRACEBACK is set. A reader of the
     output that has gone, as `head` does, ends the command silently with 141, the code of a program that SIGPIPE ends.
@@ -198,8 +241,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except USER_ERRORS as error:
         if os.environ.get("JANUS_TRACEBACK"):
             raise
-        text = " ".join(str(error).split()) or type(error).__name__
-        console().print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+        for line in error.lines if isinstance(error, Mistakes) else [str(error)]:
+            text = " ".join(line.split()) or type(error).__name__
+            console().print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -21,7 +21,6 @@ import tyro
 from pipelines import ledger
 from pipelines.engine import OnProgress, StepFailed
 from pipelines.removal.entries import kept_entries, pending
-from pipelines.selection import select
 from pipelines.steps.collect_garbage import collect_garbage
 from pipelines.steps.context import Build, Shard
 from schemas.manifest import LATEST, Snapshot, load_snapshot
@@ -81,22 +80,19 @@ def opened(
     """Hold the corpus for one build and find the snapshot it grows from.
 
     Raises ValueError or FileNotFoundError with one line: the folder is busy, holds another corpus or a damaged
-    snapshot, the spec contradicts itself, or the model cannot be read.
+    snapshot. Before anything is written, raises as `preflight.check` where the spec, a model or the first rows of a
+    source are not in order.
     """
-    from janus.model.checkpoints.fingerprint import fingerprints
-    from pipelines.decontamination.sets import files_of
+    from pipelines.preflight import check
 
-    select(spec)
-    for name, path in spec.decontaminate.sets.items():
-        files_of(name, path)
     store = as_store(corpus)
+    prints = check(spec)
     with ledger.locked(store):
         latest = store.read_versioned(LATEST)
         parent = load_snapshot(store, latest.data.decode(errors="replace").strip()) if latest else None
         if parent and parent.corpus != spec.name:
             raise ValueError(f"{store.url}: holds corpus {parent.corpus!r}; build {spec.name!r} into another folder")
         ledger.sweep(store)
-        prints = fingerprints(spec.models.janus, spec.tokenize.pixels)
         if pending(store):
             raise ValueError(
                 f"{store.url}: a purge was interrupted; end it: python -m pipelines.takedown {store.url} --purge"
@@ -111,7 +107,6 @@ def opened(
             on_progress,
             kept_entries(store),
         )
-        _ = build.signal_specs  # a model that is not there is told before anything is downloaded
         if store.folder is not None:
             shutil.rmtree(store.folder / ledger.SCRATCH, ignore_errors=True)
         try:
@@ -149,6 +144,18 @@ def build(spec: CorpusSpec, corpus: Place, operations: Operations, on_progress: 
             return finish(context, shards)
 
 
+def print_dry_run(spec: CorpusSpec, corpus: Place, images_per_second: float) -> None:
+    """Print what a build would take. Raises as `preflight.check`, after that, for what would stop it."""
+    from janus.cli import Collected, UserError
+    from pipelines.dry_run import dry_run
+
+    if not 0 < images_per_second < float("inf"):
+        raise UserError(f"--images-per-second {images_per_second}: expected a number above 0")
+    mistakes = Collected()
+    print(dry_run(spec, corpus, mistakes, images_per_second)[0])
+    mistakes.tell()
+
+
 @dataclass
 class Command:
     """Build or refresh a corpus from its spec."""
@@ -161,6 +168,10 @@ class Command:
     """How the work is done."""
     set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Values of the spec's {variables}."""
+    dry_run: bool = False
+    """Print what a build would take (rows, images to fetch, bytes, tokens, GPU hours, models) and write nothing."""
+    images_per_second: float = 200.0
+    """Images that a GPU encodes in a second, for the GPU hours of --dry-run."""
 
 
 def main() -> int:
@@ -171,6 +182,9 @@ def main() -> int:
 
     command = parse(Command, prog="python -m pipelines.build")
     (spec,) = load_specs([command.spec], pairs(command.set, "--set"))
+    if command.dry_run:
+        print_dry_run(spec, command.corpus, command.images_per_second)
+        return 0
     with shown() as on_progress:
         try:
             snapshot = build(spec, command.corpus, command.operations, on_progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from janus.cli import Collected
 from pipelines.filters import Filter, load_filter
 from pipelines.signals import OF_A_PICTURE, SIGNALS, Signal, field_type, load_signal, split_field
 from schemas.plugins import did_you_mean
@@ -33,43 +34,54 @@ def select(spec: CorpusSpec) -> dict[str, Selection]:
     """Signals and filters by source.
 
     Raises ValueError with one line for a name, an option or a signal field that does not exist, and for a signal that
-    is needed and cannot be measured.
+    is needed and cannot be measured; Mistakes for several of these.
     """
+    mistakes = Collected()
     for name in spec.signals:
-        SIGNALS.load(name)
-    corpus_wide = _filters(spec.filters, "filters")
+        with mistakes:
+            SIGNALS.load(name)
+    corpus_wide = _filters(spec.filters, "filters", mistakes)
     selections = {}
     for source in spec.sources:
-        own = source.filters is not None
-        filters = _filters(source.filters or {}, f"source {source.name}: filters") if own else corpus_wide
-        selections[source.name] = Selection(_signals(spec, source, filters), filters)
+        where = f"source {source.name}: filters"
+        filters = corpus_wide if source.filters is None else _filters(source.filters, where, mistakes)
+        selections[source.name] = Selection(_signals(spec, source, filters, mistakes), filters)
+    mistakes.tell()
     return selections
 
 
-def _filters(settings: Settings, where: str) -> tuple[Filter, ...]:
-    return tuple(load_filter(name, options, where) for name, options in settings.items())
+def _filters(settings: Settings, where: str, mistakes: Collected) -> tuple[Filter, ...]:
+    found = []
+    for name, options in settings.items():
+        with mistakes:
+            found.append(load_filter(name, options, where))
+    return tuple(found)
 
 
-def _signals(spec: CorpusSpec, source: Source, filters: Iterable[Filter]) -> tuple[Signal, ...]:
+def _signals(spec: CorpusSpec, source: Source, filters: Iterable[Filter], mistakes: Collected) -> tuple[Signal, ...]:
     """Signals to measure, in an order in which each comes after those it reads."""
     for name in source.skip_signals:
-        SIGNALS.load(name)
-        if name in REQUIRED:
-            raise ValueError(f"source {source.name}: skip_signals: {name} cannot be left out")
+        with mistakes:
+            SIGNALS.load(name)
+            if name in REQUIRED:
+                raise ValueError(f"source {source.name}: skip_signals: {name} cannot be left out")
     found: dict[str, Signal] = {}
-    for name in (*ALWAYS, *spec.signals):
-        if name not in source.skip_signals:
+    asked = [name for name in dict.fromkeys((*ALWAYS, *spec.signals)) if name not in source.skip_signals]
+    for name in asked:
+        with mistakes:
             _add(name, spec, source, found, ())
+    told = {*asked} - found.keys()
     for filter in filters:
-        for field in _reads(filter):
-            name = field.partition(".")[0]
-            if source.filters is None and name in source.skip_signals:
-                continue  # a corpus-wide filter judges the sources that have the signal
-            try:
-                _add(name, spec, source, found, ())
-                _check_key(found[name], field, spec, source)
-            except ValueError as error:
-                raise ValueError(f"filter {filter.name} reads {field}: {error}") from None
+        with mistakes:
+            for field in _reads(filter):
+                name = field.partition(".")[0]
+                if name in told or (source.filters is None and name in source.skip_signals):
+                    continue  # a corpus-wide filter judges the sources that have the signal
+                try:
+                    _add(name, spec, source, found, ())
+                    _check_key(found[name], field, spec, source)
+                except ValueError as error:
+                    raise ValueError(f"filter {filter.name} reads {field}: {error}") from None
     measured: dict[str, Signal] = {}
     for name, signal in found.items():
         if source.task == "text" and (signal.needs & OF_A_PICTURE or not measured.keys() >= {*signal.reads}):

@@ -13,6 +13,7 @@ from pipelines.reading.gate import Gate
 from pipelines.reading.join import Captions as Joined
 from pipelines.reading.join import Join
 from pipelines.reading.options import FileOptions
+from pipelines.reading.preview import PREVIEW_ROWS, Preview
 from pipelines.reading.records import Record, as_text
 from schemas.reasons import Skip
 from schemas.spec import Source
@@ -63,7 +64,9 @@ class CaptionReader:
 
     def __init__(self, source: Source, options: CaptionOptions, gate: Gate) -> None:
         self._options = options
-        self._joined = Joined(options.join, gate, source.name) if options.join is not None else None
+        self._preview = isinstance(source, Preview)
+        limit = PREVIEW_ROWS if self._preview else None
+        self._joined = Joined(options.join, gate, source.name, limit) if options.join is not None else None
 
     def of(self, record: Record) -> str:
         """The row's caption; "" where it has none. Of a list the first.
@@ -72,6 +75,8 @@ class CaptionReader:
         """
         if self._joined is not None and self._options.join is not None:
             found = self._joined.get(record.name(self._options.join.on))
+            if found is None and self._preview:
+                found = self._joined.any()
             if found is None:
                 raise SkipRow(Skip.NO_CAPTION)
             return self._cleaned(found)

@@ -11,6 +11,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,8 +50,10 @@ class Join(Options):
 class Captions:
     """Captions by key."""
 
-    def __init__(self, join: Join, gate: Gate, source: str) -> None:
-        """Read the files of captions. The first caption of a key counts; empty ones do not.
+    def __init__(self, join: Join, gate: Gate, source: str, limit: int | None = None) -> None:
+        """Read the files of captions, or no more than `limit` captions of them.
+
+        The first caption of a key counts; empty ones do not.
 
         Raises SourceError if there is no such file, or one cannot be read.
         """
@@ -65,7 +68,7 @@ class Captions:
         with (folder / "entries").open("wb") as unsorted:
             block = np.zeros(4096, ENTRY)
             filled = offset = 0
-            for key, text in (pair for file in files for pair in _pairs(file, gate, join)):
+            for key, text in islice((pair for file in files for pair in _pairs(file, gate, join)), limit):
                 data = text.encode()
                 if not data:
                     continue
@@ -80,6 +83,10 @@ class Captions:
             raise SourceError(f"source {source}: options.join.file: {files[0]}: no caption in it")
         self._texts.flush()
         self._index, self._high = _sorted(folder, entries)
+
+    def any(self) -> str:
+        """One of the captions."""
+        return os.pread(self._texts.fileno(), int(self._index[0]["size"]), int(self._index[0]["offset"])).decode()
 
     def get(self, key: str) -> str | None:
         """The caption of `key`, or None."""

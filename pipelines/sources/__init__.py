@@ -16,16 +16,19 @@ corpus spec. Other packages name theirs as entry points of the group `janus_forg
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from types import ModuleType
 
 from pipelines.reading.account import Account, Failed, Skipped
 from pipelines.reading.errors import SourceError
+from pipelines.reading.preview import PREVIEW_ROWS, Preview
+from pipelines.reading.rows import Item
 from schemas.plugins import PluginFolder
 from schemas.sample import Sample
 from schemas.spec import Source
 
-__all__ = ["SourceError", "formats", "read_source"]
+__all__ = ["SourceError", "formats", "preview", "read_source"]
 
 FORMATS = PluginFolder(__name__, "format")
 
@@ -41,12 +44,8 @@ def read_source(source: Source, account: Account | None = None) -> Iterator[Samp
     `account` is told of every row. Raises SourceError with one line where the source cannot be read as described, too
     many of its rows cannot, or it has none.
     """
-    module = _reader(source)
-    if source.task not in module.TASKS:
-        tasks = " or ".join(module.TASKS)
-        raise SourceError(f"source {source.name}: format {source.format} gives task {tasks}, not {source.task}")
     account = account or Account(source)
-    for item in module.read(source) if source.limit != 0 else ():
+    for item in _reader(source).read(source) if source.limit != 0 else ():
         if isinstance(item, Skipped):
             account.skip(item)
             continue
@@ -65,8 +64,27 @@ def read_source(source: Source, account: Account | None = None) -> Iterator[Samp
     account.close()
 
 
+def preview(source: Source, stop: threading.Event | None = None) -> Iterator[Item]:
+    """What the source says of its first rows, as its format yields it: PREVIEW_ROWS of them, skipped ones not counted.
+
+    Ends early once `stop` is set. Raises SourceError where the source cannot be read as described.
+    """
+    rows = PREVIEW_ROWS if source.limit is None else min(PREVIEW_ROWS, source.limit)
+    taken = 0
+    for item in _reader(source).read(Preview.model_construct(**dict(source))) if rows else ():
+        yield item
+        taken += not isinstance(item, Skipped)
+        if taken >= rows or (stop is not None and stop.is_set()):
+            return
+
+
 def _reader(source: Source) -> ModuleType:
+    """The module that reads a source. Raises SourceError if there is none, or it cannot read the source's task."""
     try:
-        return FORMATS.load(source.format)
+        module = FORMATS.load(source.format)
     except ValueError as error:
         raise SourceError(f"source {source.name}: {error}") from None
+    if source.task not in module.TASKS:
+        tasks = " or ".join(module.TASKS)
+        raise SourceError(f"source {source.name}: format {source.format} gives task {tasks}, not {source.task}")
+    return module

@@ -97,7 +97,7 @@ class PlannedShard:
 
 def planned_shard(source: Source, shard_rows: int, samples: Iterable[Sample], taken: Container[str]) -> PlannedShard:
     """The shard of some rows of a source, under a name that is not among the paths `taken`."""
-    rows = sorted((_row(sample) for sample in samples), key=lambda row: canonical_json(_sortable(row)))
+    rows = sorted((row_of(sample) for sample in samples), key=lambda row: canonical_json(_sortable(row)))
     rows.sort(key=lambda row: (row["uid"], row["key"]))
     uids = [row["uid"].hex() for row in rows]
     inputs = {"source": digest([_sortable(row) for row in rows])}
@@ -204,7 +204,8 @@ def not_taken_down(samples: Iterable[Sample], entries: Entries, account: Account
             yield sample
 
 
-def _row(sample: Sample) -> dict[str, Any]:
+def row_of(sample: Sample) -> dict[str, Any]:
+    """A sample as a row of the rows layer."""
     return {
         "uid": sample.uid,
         "key": sample.key,

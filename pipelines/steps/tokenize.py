@@ -172,18 +172,9 @@ class TokenizeStep:
         if generation:
             return Prepared(columns, images=tuple(self.processor.generation_pixels(image) for image in images))
         if images:
-            columns["pixels"] = [self._stored(self.processor.understanding_pixels(image)) for image in images]
+            pixels = [self.processor.understanding_pixels(image) for image in images]
+            columns["pixels"] = [stored_pixels(image, self.settings) for image in pixels]
         return Prepared(columns)
-
-    def _stored(self, pixels: np.ndarray) -> bytes:
-        """uint8[S, S, 3] as the spec stores it."""
-        if self.settings.pixels == "raw":
-            return pixels.tobytes()
-        import simplejpeg
-
-        return simplejpeg.encode_jpeg(
-            np.ascontiguousarray(pixels), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444", fastdct=False
-        )
 
     def _with_codes(self, prepared: Iterable[Prepared]) -> Iterator[Prepared]:
         """The same rows in the same order, each as soon as a batch with its images is full."""
@@ -221,6 +212,17 @@ class TokenizeStep:
                 pixels = self.processor.normalize(torch.from_numpy(full).to(self.device.name))
                 codes += list(encode_codes(self.vq, pixels)[: len(batch)].cpu().numpy().astype(np.uint16))
         return codes
+
+
+def stored_pixels(pixels: np.ndarray, settings: Tokenize) -> bytes:
+    """uint8[S, S, 3] as the spec stores it."""
+    if settings.pixels == "raw":
+        return pixels.tobytes()
+    import simplejpeg
+
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444", fastdct=False
+    )
 
 
 def step_spec(source: Source, limits: Limits, settings: Tokenize, fingerprints: Fingerprints) -> ledger.StepSpec:
