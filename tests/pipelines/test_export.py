@@ -21,6 +21,7 @@ from storage.places import as_store
 from tests.pipelines.world import folder_source, image_folder
 from tests.pipelines.world import spec as make_spec
 
+CAPTIONS = "task = 'generation'"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -37,7 +38,7 @@ def corpus(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     chat = {"image": ["a.jpg", "b.jpg"], "conversations": turns}
     (root / "photos" / "chat.json").write_text(json.dumps([chat]))
     (root / "texts.jsonl").write_text(json.dumps({"text": "A document of its own."}) + "\n")
-    licence = "CC BY <script>|x"
+    licence, filters = "CC BY <script>|x", {"caption_length": {"min_chars": 2}}
     sources = [
         folder_source(
             root / "photos", licence=licence, columns=["score"], filters={"caption_length": {"min_chars": 2}}
@@ -85,10 +86,8 @@ def test_load_dataset_gives_the_rows_of_the_snapshot(corpus: Path, tmp_path: Pat
     decoded = next(row for row in found if row["task"] == "generation")["images"][0]
     assert decoded.size == (48, 40)
     # Our own source reads it too, and a picture keeps its identity.
-    source = Source(
-        name="s", format="huggingface", path=str(out), task="generation", options={"image": "images", "caption": "caption"}
-        , where="task = 'generation'",
-    )  # fmt: skip
+    options: dict[str, Any] = {"image": "images", "caption": "caption"}
+    source = Source(name="s", format="huggingface", path=str(out), task="generation", options=options, where=CAPTIONS)
     assert {sample.uid.hex() for sample in read_source(source)} == {r["uid"] for r in raw if r["task"] == "generation"}
     card = (out / "README.md").read_text()
     assert "<script>" not in card.replace("\\<script\\>", "")
@@ -121,6 +120,7 @@ def test_our_own_reader_opens_the_tars(corpus: Path, tmp_path: Path) -> None:
     assert all(sample.uid.hex() == sample.columns["json.uid"] for sample in samples)
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_nothing_under_the_name_and_the_next_run_ends_well(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code = (
