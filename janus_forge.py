@@ -81,6 +81,12 @@ COMMANDS: Mapping[str, Command] = {
         "corpus compare runs/corpora/photo-folder@1 runs/corpora/photo-folder",
         extra="pipelines",
     ),
+    "corpus export": Command(
+        "pipelines.export.__main__",
+        "Write a snapshot as a Hugging Face data set, Parquet or WebDataset tars",
+        "corpus export runs/corpora/photo-folder --to huggingface --out exports/photos",
+        extra="pipelines",
+    ),
     "corpus mixture": Command(
         "janus.data.mixture",
         "How many samples, tokens and epochs each source gives a run",

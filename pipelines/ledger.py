@@ -283,6 +283,6 @@ def sweep(place: Place) -> None:
                 store.delete(entry.key)
         return
     # Shards, snapshots, and LATEST in the corpus folder itself.
-    for folder in (*SOURCE_FOLDERS, "snapshots", "readings", "takedown", "takedown/*", "."):
+    for folder in (*SOURCE_FOLDERS, "snapshots", "specs", "readings", "takedown", "takedown/*", "."):
         for left in store.folder.glob(f"{folder}/{TEMPORARY}*"):
             left.unlink(missing_ok=True)

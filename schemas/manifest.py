@@ -7,6 +7,7 @@ A corpus folder:
                                                                             written last
       signals/<signal>/<source>/<shard>.<key>.arrow           the same for each signal
       snapshots/<number>-<digest>.json                        immutable
+      specs/<digest>.json                                     what the spec of a snapshot asked for
       LATEST                                                  name of the newest snapshot, replaced atomically
 
 `shard` names the set of rows (digest of their uids), `key` what was done to them (digest of inputs, step config and
@@ -160,6 +161,11 @@ class Snapshot(_Model):
     def rows(self, task: Task | None = None) -> int:
         """Number of training rows, of one task or of all."""
         return sum(shard.rows for shard in self.shards if task in (None, shard.task))
+
+
+def spec_path(snapshot: Snapshot) -> str:
+    """Where in the corpus the content of a snapshot's spec lies: canonical JSON, named by its digest."""
+    return f"specs/{snapshot.spec}.json"
 
 
 def check_format(found: int, where: str) -> None:

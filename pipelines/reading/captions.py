@@ -12,7 +12,7 @@ from pipelines.reading.errors import SkipRow
 from pipelines.reading.gate import Gate
 from pipelines.reading.join import Captions as Joined
 from pipelines.reading.join import Join
-from pipelines.reading.options import FileOptions
+from pipelines.reading.options import FileOptions, Options
 from pipelines.reading.preview import PREVIEW_ROWS, Preview
 from pipelines.reading.records import Record, as_text
 from schemas.reasons import Skip
@@ -30,8 +30,8 @@ CLEAN: dict[str, Callable[[str, str], str]] = {
 _WITH_ARGUMENT = ("strip_prefix", "before")
 
 
-class CaptionOptions(FileOptions):
-    """Options of a format with captions."""
+class CaptionFields(Options):
+    """Where the captions of a format come from."""
 
     caption: str | list[str] = "caption"
     """Field with the caption, or several: the first that is not empty counts. "Task2.Caption" is a field in a field."""
@@ -59,10 +59,14 @@ class CaptionOptions(FileOptions):
         return [self.caption] if isinstance(self.caption, str) else self.caption
 
 
+class CaptionOptions(CaptionFields, FileOptions):
+    """Options of a format with captions that is read file by file."""
+
+
 class CaptionReader:
     """Gives the caption of each row of a source."""
 
-    def __init__(self, source: Source, options: CaptionOptions, gate: Gate) -> None:
+    def __init__(self, source: Source, options: CaptionFields, gate: Gate) -> None:
         self._options = options
         self._preview = isinstance(source, Preview)
         limit = PREVIEW_ROWS if self._preview else None

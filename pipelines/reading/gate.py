@@ -19,7 +19,6 @@ from typing import BinaryIO
 from pipelines.reading.errors import RowError, SourceError
 from pipelines.reading.limits import MAX_TEXT
 from schemas.reasons import Outcome
-from schemas.spec import Source
 
 _HUB_REPO = re.compile(r"(?:datasets|models|spaces)--[^/]+")
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -112,27 +111,6 @@ class Gate:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise RowError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-
-
-def gate_of(source: Source) -> Gate:
-    """The gate of a source's folder: its path, or the folder its file is in. Raises SourceError if it is absent."""
-    path = Path(source.path)
-    if not path.exists():
-        raise SourceError(f"source {source.name}: {path}: no such file or folder")
-    if path.is_dir():
-        return Gate(path, source.allow_links_to)
-    # A file that the spec names itself is meant, also where it is a link.
-    return Gate(path.parent, (*source.allow_links_to, path))
-
-
-def images_gate(source: Source) -> Gate | None:
-    """The gate of the image folder, where `options.images` names one by an absolute path."""
-    images = source.options.get("images")
-    if not isinstance(images, str) or not os.path.isabs(images):
-        return None
-    if not os.path.isdir(images):
-        raise SourceError(f"source {source.name}: options.images: {images}: no such folder")
-    return Gate(Path(images), source.allow_links_to)
 
 
 def _forbidden(message: str) -> RowError:

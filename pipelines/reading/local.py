@@ -1,4 +1,4 @@
-"""Reading local images: files, members of tars, cells of Parquet files.
+"""Reading local images: files, members of tars, cells of Parquet files and of the Arrow files of `datasets`.
 
 A row group of Parquet can be read only from its start, and a shard's rows lie in the order of their uids, which is none
 of the file's. So the cells of a shard are taken out in the file's order, one pass over each group, and laid down in a
@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from pipelines.reading.gate import Gate, gate_of, images_gate
+from pipelines.reading.gate import Gate
+from pipelines.reading.gates import gate_of, images_gate
 from pipelines.reading.parquet import one_line, open_parquet, sizes
 from schemas.sample import ImageRef
 from schemas.spec import Source
@@ -38,7 +39,7 @@ class LocalImages:
     def __init__(
         self, refs: Iterable[ImageRef], gates: Mapping[str | None, Gate], folder: Path, max_bytes: int
     ) -> None:
-        """Take the Parquet cells among `refs` out of their files.
+        """Take the cells among `refs` out of their files.
 
         Args:
             refs: at least those of the cells that will be read.
@@ -46,7 +47,7 @@ class LocalImages:
             folder: an existing one for the temporary file, which has no name: nothing of it can stay behind.
             max_bytes: larger images are not loaded.
 
-        Raises RowError for a path that may not be opened, SourceError for a file that is no readable Parquet file.
+        Raises RowError for a path that may not be opened, SourceError for a file with cells that cannot be read.
         """
         self._gates = gates
         self._max_bytes = max_bytes
@@ -85,7 +86,7 @@ class LocalImages:
             return self._range(self._spool, *place)
         gate = self._gates[ref.root]
         with gate.open(gate.path(ref.path, "image reference"), "image reference") as file:
-            size = os.fstat(file.fileno()).st_size if ref.size is None else ref.size
+            size = file.seek(0, os.SEEK_END) if ref.size is None else ref.size
             return self._range(file, ref.offset or 0, size)
 
     def _range(self, file: BinaryIO, offset: int, size: int) -> bytes:
@@ -111,23 +112,38 @@ def _cells(
         file = gate.open(path, "image reference")
     except FileNotFoundError:
         return
-    with file, one_line(path):
-        table = open_parquet(file, path)
-        asked = {column.split(".")[0] for columns in wanted.values() for column in columns}
-        columns = [name for name in table.schema_arrow.names if name in asked]
-        first = 0
-        for group in range(table.num_row_groups):
-            end = first + table.metadata.row_group(group).num_rows
-            if columns and not wanted.keys().isdisjoint(range(first, end)):
-                # One row at a time: a group may hold gigabytes.
-                for row, batch in enumerate(
-                    table.iter_batches(batch_size=1, row_groups=[group], columns=columns), first
-                ):
-                    for column in wanted.get(row, ()):
-                        if (cell := nested(batch, column)) is not None:
-                            size = sum(sizes(cell))
-                            yield row, column, _bytes(cell) if size <= max_bytes else None, size
-            first = end
+    arrow = path.suffix == ".arrow"
+    with file, one_line(path, "Arrow" if arrow else "Parquet"):
+        for row, batch in (_arrow_rows if arrow else _parquet_rows)(file, path, wanted):
+            for column in wanted.get(row, ()):
+                if (cell := nested(batch, column)) is not None:
+                    size = sum(sizes(cell))
+                    yield row, column, _bytes(cell) if size <= max_bytes else None, size
+
+
+def _parquet_rows(file: BinaryIO, path: Path, wanted: Mapping[int, list[str]]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(number, row) of the rows of the row groups that hold a wanted one: the columns that are asked for."""
+    table = open_parquet(file, path)
+    asked = {column.split(".")[0] for columns in wanted.values() for column in columns}
+    columns = [name for name in table.schema_arrow.names if name in asked]
+    first = 0
+    for group in range(table.num_row_groups):
+        end = first + table.metadata.row_group(group).num_rows
+        if columns and not wanted.keys().isdisjoint(range(first, end)):
+            # One row at a time: a group may hold gigabytes.
+            yield from enumerate(table.iter_batches(batch_size=1, row_groups=[group], columns=columns), first)
+        first = end
+
+
+def _arrow_rows(file: BinaryIO, path: Path, wanted: Mapping[int, list[str]]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(number, row) of the wanted rows of an Arrow stream."""
+    first = 0
+    for batch in pa.ipc.open_stream(pa.PythonFile(file, mode="r")):
+        rows = sorted(row for row in wanted if first <= row < first + batch.num_rows)
+        if rows:
+            batch.validate(full=True)
+        yield from ((row, batch.slice(row - first, 1)) for row in rows)
+        first += batch.num_rows
 
 
 def _bytes(cell: pa.Array) -> Any:

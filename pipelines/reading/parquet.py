@@ -35,13 +35,13 @@ NUMBER = "__row__"
 
 
 @contextlib.contextmanager
-def one_line(path: Path) -> Iterator[None]:
+def one_line(path: Path, kind: str = "Parquet") -> Iterator[None]:
     """Turn what pyarrow raises over a damaged file into SourceError."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SourceError(f"{path}: not a readable Parquet file: {message}") from None
+        raise SourceError(f"{path}: not a readable {kind} file: {message}") from None
 
 
 def open_parquet(file: BinaryIO, path: Path) -> pq.ParquetFile:
@@ -54,7 +54,7 @@ def open_parquet(file: BinaryIO, path: Path) -> pq.ParquetFile:
     metadata = pq.read_metadata(file)
     if metadata.num_columns > MAX_FIELDS:
         raise SourceError(f"{path}: {metadata.num_columns:,} columns, more than {MAX_FIELDS:,}")
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)  # of a file at the Hub as well, which has no descriptor
     for group in range(metadata.num_row_groups):
         if metadata.row_group(group).total_byte_size > FREE_EXPANSION + MAX_RATIO * size:
             raise SourceError(f"{path}: row group {group} becomes more than {MAX_RATIO} times as large as the file")
@@ -101,7 +101,7 @@ def parquet_records(
                         yield Record(where, f"{key}:{number}", {}, key, number, data)
                     else:
                         for column in labels.keys() & data.keys():
-                            data[column] = _label(labels[column], data[column])
+                            data[column] = class_name(labels[column], data[column])
                         yield Record(where, f"{key}:{number}", data, key, number)
             elif rows:
                 yield Skipped(Skip.WHERE, rows, str(path))
@@ -126,7 +126,7 @@ def _group(
             if not batches:
                 continue
             batch = batches[0]
-        yield from zip(numbers.tolist(), _rows(batch, numbers.tolist(), path), strict=True)
+        yield from zip(numbers.tolist(), batch_rows(batch, numbers.tolist(), path), strict=True)
 
 
 def _filtered(table: pa.Table, condition: Node, path: Path) -> pa.Table:
@@ -136,8 +136,8 @@ def _filtered(table: pa.Table, condition: Node, path: Path) -> pa.Table:
         raise SourceError(f"{path}: where does not fit the columns: {str(error).splitlines()[0]}") from None
 
 
-def _rows(batch: pa.RecordBatch, numbers: list[int], path: Path) -> Iterator[dict[str, Any] | RowError]:
-    """The rows of a batch, made all at once if they are small together, else one by one."""
+def batch_rows(batch: pa.RecordBatch, numbers: list[int], path: Path) -> Iterator[dict[str, Any] | RowError]:
+    """The rows of a batch, made all at once if they are small together, else one by one. One over a cap is an error."""
     text, binary = np.sum([sizes(column) for column in batch.columns], axis=0).tolist() if batch.columns else (0, 0)
     if text <= MAX_ROW and binary <= BATCH_BYTES:
         yield from batch.to_pylist()
@@ -194,6 +194,6 @@ def class_labels(schema: pa.Schema) -> dict[str, list[str]]:
     return {name: names for name, names in found.items() if isinstance(names, list)}
 
 
-def _label(names: list[str], value: Any) -> Any:
+def class_name(names: list[str], value: Any) -> Any:
     """The name of a class; None for -1, which marks rows without a label, and for a number without a name."""
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else None

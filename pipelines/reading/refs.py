@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.reading.errors import RowError
-from pipelines.reading.gate import Gate, gate_of, images_gate
+from pipelines.reading.gate import Gate
+from pipelines.reading.gates import gate_of, images_gate
 from pipelines.reading.records import Record, short
 from schemas.sample import ImageRef
 from schemas.spec import Source

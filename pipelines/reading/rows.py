@@ -13,7 +13,8 @@ from typing import Any
 from pipelines.reading.account import Failed, Skipped
 from pipelines.reading.errors import RowError, SkipRow
 from pipelines.reading.files import files_of
-from pipelines.reading.gate import Gate, gate_of
+from pipelines.reading.gate import Gate
+from pipelines.reading.gates import gate_of
 from pipelines.reading.limits import MAX_TEXT
 from pipelines.reading.options import FileOptions
 from pipelines.reading.records import Record, clean_unicode

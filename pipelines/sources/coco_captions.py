@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.reading.errors import RowError, SourceError
-from pipelines.reading.gate import Gate, gate_of
+from pipelines.reading.gate import Gate
+from pipelines.reading.gates import gate_of
 from pipelines.reading.options import ImageOptions, options_of
 from pipelines.reading.records import Record, short, text_records
 from pipelines.reading.refs import Images

@@ -16,7 +16,8 @@ from pipelines.reading.account import Skipped
 from pipelines.reading.captions import CaptionOptions, CaptionReader
 from pipelines.reading.errors import SkipRow, SourceError
 from pipelines.reading.files import walk
-from pipelines.reading.gate import Gate, gate_of
+from pipelines.reading.gate import Gate
+from pipelines.reading.gates import gate_of
 from pipelines.reading.join import stem
 from pipelines.reading.options import ImageOptions, options_of
 from pipelines.reading.records import Record

@@ -15,7 +15,8 @@ from pathlib import Path
 from pipelines.reading.account import Skipped
 from pipelines.reading.errors import RowError, SourceError
 from pipelines.reading.files import walk
-from pipelines.reading.gate import Gate, gate_of
+from pipelines.reading.gate import Gate
+from pipelines.reading.gates import gate_of
 from pipelines.reading.limits import MAX_ROW
 from pipelines.reading.options import Options, options_of
 from pipelines.reading.records import Record

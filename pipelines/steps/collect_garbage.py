@@ -7,7 +7,7 @@ import time
 from pathlib import PurePosixPath
 
 from pipelines.ledger import GRACE_S, manifest_path, shard_files
-from schemas.manifest import Snapshot, load_snapshot
+from schemas.manifest import Snapshot, load_snapshot, spec_path
 from storage.places import Place, as_store
 from storage.store import plain_key
 
@@ -53,6 +53,11 @@ def collect_garbage(corpus: Place, keep_last: int) -> list[str]:
     for name in sorted({*snapshot_names(corpus)} - {snapshot.name for snapshot in keep}):
         store.delete(f"snapshots/{name}.json")
         deleted.append(f"snapshots/{name}.json")
+    specs = {spec_path(snapshot) for snapshot in keep}
+    for key in sorted(entry.key for entry in store.list("specs")):
+        if key not in specs:
+            store.delete(key)
+            deleted.append(key)
     young = time.time() - GRACE_S if store.folder is None else math.inf
     for file in shard_files(store):
         if plain_key(file.key) not in needed and file.modified < young:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from pipelines.ledger import manifest_path
 from pipelines.readings import read_reading
 from pipelines.steps.context import Build, Shard
 from pipelines.steps.summary import sum_up
 from schemas.digest import canonical_json, digest
-from schemas.manifest import LATEST, Snapshot, SnapshotShard, TrainSummary, latest_name
+from schemas.manifest import LATEST, Snapshot, SnapshotShard, TrainSummary, latest_name, spec_path
 from schemas.reasons import Drop
+from storage.places import is_url
 
 
 class Superseded(ValueError):
@@ -29,13 +31,16 @@ class FunnelError(ValueError):
     """Rows in are not kept + dropped + failed: a bug or a tampered corpus, never to be published."""
 
 
-def spec_digest(build: Build) -> str:
-    """Digest of what a spec asks for: neither the order of its sources, nor where data and models lie, nor what it says
-    of itself. Only settings that differ from their defaults enter."""
+def spec_content(build: Build) -> dict[str, Any]:
+    """What a spec asks for: neither the order of its sources, nor the folders that data and models lie in, nor what it
+    says of itself. Only settings that differ from their defaults are in it. The address of a source at the Hub is
+    content, with its commit: it says what is read."""
     content = build.spec.model_dump(mode="json", exclude={"models", "description", "signals"}, exclude_defaults=True)
     for source, described in zip(build.spec.sources, content["sources"], strict=True):
-        for name in ("path", "allow_links_to", "max_unreadable", "allow_empty"):  # no content
+        for name in ("allow_links_to", "max_unreadable", "allow_empty"):  # no content
             described.pop(name, None)
+        if not is_url(source.path):
+            described.pop("path")
         if source.options:
             described["options"] = source.portable_options
         selection = build.selections[source.name]
@@ -49,7 +54,7 @@ def spec_digest(build: Build) -> str:
         content["decontaminate"]["sets"] = sorted(build.spec.decontaminate.sets)  # what is in them: the snapshot says
     content["sources"].sort(key=lambda source: source["name"])
     content.pop("filters", None)
-    return digest(content)
+    return content
 
 
 def funnel(shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
@@ -122,7 +127,7 @@ def make_snapshot(build: Build, shards: Sequence[Shard]) -> Snapshot:
         stage=build.spec.stage,
         number=build.number,
         parent=build.parent.name if build.parent else None,
-        spec=spec_digest(build),
+        spec=digest(spec_content(build)),
         fingerprints=build.fingerprints,
         shards=tuple(entries),
         funnel=counts,
@@ -152,6 +157,9 @@ def publish(build: Build, shards: Sequence[Shard]) -> Snapshot:
     if parent and snapshot.model_copy(update={"number": parent.number, "parent": parent.parent}) == parent:
         return parent
     store, key, data = build.corpus, f"snapshots/{snapshot.name}.json", canonical_json(snapshot)
+    spec_key = spec_path(snapshot)
+    if store.size(spec_key) is None:
+        store.write(spec_key, canonical_json(spec_content(build)))
     if not store.put_if_absent(key, data) and store.read(key) != data:
         store.write(key, data)  # damaged: its name says what belongs there
     swapped = store.compare_and_swap(LATEST, f"{snapshot.name}\n".encode(), build.latest)

@@ -207,50 +207,54 @@ def test_a_file_that_ends_the_process_is_read_whole_and_told(tmp_path: Path, mon
 
 
 MEASURE = """
-import sys
-from pipelines.reading.account import Account
-from pipelines.sources import read_source
+import json, sys
+import pyarrow.parquet as pq
+from pipelines.readings import FOLDER
+from pipelines.steps.plan import PlanStep, PlanWork
 from schemas.spec import Source
+from storage.places import as_store
 from tests.memory import peak
+groups = []
+read = pq.ParquetFile.iter_batches
+def counted(self, *args, row_groups, **kwargs):
+    groups.extend(row_groups)
+    return read(self, *args, row_groups=row_groups, **kwargs)
+pq.ParquetFile.iter_batches = counted
 source = Source(name="s", format="url_list", path=sys.argv[1], task="generation", where="aesthetic_score >= 5.0")
-account = Account(source)
-rows = read_source(source, account)
-next(rows)
-before = peak()
-taken = 1 + sum(1 for _ in rows)
-print(taken, account.skipped.total(), peak() - before)
+corpus = as_store(sys.argv[2])
+planned = []
+PlanStep(corpus, 2048).run(PlanWork(source, ()), planned.append)
+(reading,) = (json.loads(corpus.read(entry.key)) for entry in corpus.list(FOLDER))
+print(sum(planned), reading["skipped"]["where"], len(groups), peak())
 """
 
 
 @pytest.mark.slow
-def test_a_million_rows_in_flat_memory(tmp_path: Path) -> None:
-    with pq.ParquetWriter(
-        tmp_path / "a.parquet",
-        pa.schema([("url", pa.string()), ("caption", pa.string()), ("aesthetic_score", pa.float64())]),
-    ) as file:
-        for block in range(100):
-            numbers = range(block * 10_000, (block + 1) * 10_000)
-            file.write_table(
-                pa.table(
-                    {
-                        "url": [f"http://host/{n}.jpg" for n in numbers],
-                        "caption": [f"a caption of some length about number {n}, and more" * 4 for n in numbers],
-                        "aesthetic_score": [4.0 + block / 50 + math.sin(n) / 10 for n in numbers],
-                    }
-                )
-            )
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path / "a.parquet")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    taken, skipped, megabytes = map(int, done.stdout.split())
-    expected = sum(4.0 + (n // 10_000) / 50 + math.sin(n) / 10 >= 5.0 for n in range(1_000_000))
-    assert (taken, skipped) == (expected, 1_000_000 - expected)
-    assert megabytes < 100
+def test_planning_a_million_rows_takes_no_more_memory_than_a_tenth(tmp_path: Path) -> None:
+    """Only rows that match are planned, and row groups whose best score is too low are not read."""
+    peaks = {}
+    for rows in (100_000, 1_000_000):
+        path, block = tmp_path / f"{rows}.parquet", rows // 100
+        scores = [4.0 + n // block / 50 + math.sin(n) / 10 for n in range(rows)]
+        types = pa.schema([("url", pa.string()), ("caption", pa.string()), ("aesthetic_score", pa.float64())])
+        with pq.ParquetWriter(path, types) as file:
+            for first in range(0, rows, block):
+                numbers = range(first, first + block)
+                urls = [f"http://host/{n}.jpg" for n in numbers]
+                captions = [f"a caption of some length about number {n}, and more" * 4 for n in numbers]
+                file.write_table(pa.table([urls, captions, scores[first : first + block]], schema=types))
+        command = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / f"corpus-{rows}")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        planned, skipped, groups, peaks[rows] = map(int, done.stdout.split())
+        expected = sum(score >= 5.0 for score in scores)
+        assert (planned, skipped) == (expected, rows - expected)
+        best = [max(scores[first : first + block]) for first in range(0, rows, block)]
+        if path.stat().st_size >= rows_module.STATISTICS_FROM:
+            assert groups == sum(score >= 5.0 for score in best) < 60
+    assert path.stat().st_size >= rows_module.STATISTICS_FROM, "the larger file is one whose statistics are looked at"
+    print(f"{planned:,} rows planned of {rows:,}, {groups} of 100 row groups read, peak MiB by rows: {peaks}")
+    assert peaks[1_000_000] - peaks[100_000] < 100
 
 
 def test_where_is_part_of_what_a_source_is() -> None:
