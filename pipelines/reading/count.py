@@ -14,7 +14,8 @@ from typing import BinaryIO, NamedTuple
 import pyarrow.parquet as pq
 
 from pipelines.reading.files import files_of, walk
-from pipelines.reading.gate import Gate, gate_of
+from pipelines.reading.gate import Gate
+from pipelines.reading.gates import gate_of
 from pipelines.reading.options import FileOptions
 from pipelines.reading.parquet import one_line
 from pipelines.reading.records import text_records
