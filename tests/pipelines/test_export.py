@@ -38,7 +38,7 @@ def corpus(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     chat = {"image": ["a.jpg", "b.jpg"], "conversations": turns}
     (root / "photos" / "chat.json").write_text(json.dumps([chat]))
     (root / "texts.jsonl").write_text(json.dumps({"text": "A document of its own."}) + "\n")
-    licence, filters = "CC BY <script>|x", {"caption_length": {"min_chars": 2}}
+    licence = "CC BY <script>|x"
     sources = [
         folder_source(
             root / "photos", licence=licence, columns=["score"], filters={"caption_length": {"min_chars": 2}}
