@@ -213,6 +213,7 @@ from pipelines.readings import FOLDER
 from pipelines.steps.plan import PlanStep, PlanWork
 from schemas.spec import Source
 from storage.places import as_store
+from pipelines.removal.entries import Entries
 from tests.memory import peak
 groups = []
 read = pq.ParquetFile.iter_batches
@@ -223,7 +224,7 @@ pq.ParquetFile.iter_batches = counted
 source = Source(name="s", format="url_list", path=sys.argv[1], task="generation", where="aesthetic_score >= 5.8")
 corpus = as_store(sys.argv[2])
 planned = []
-PlanStep(corpus, 2048).run(PlanWork(source, ()), planned.append)
+PlanStep(corpus, 2048).run(PlanWork(source, (), Entries()), planned.append)
 (reading,) = (json.loads(corpus.read(entry.key)) for entry in corpus.list(FOLDER))
 print(sum(planned), reading["skipped"]["where"], len(groups), peak())
 """
