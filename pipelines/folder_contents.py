@@ -237,9 +237,10 @@ class _Finder:
         if caption is not None and image is not None:
             beside = group[0].rpartition("/")[0]
             options |= self._image_root([row.data.get(image) for row in rows], beside)
-            self._both(name, "image_folder", {"files": [*group]} | options | {"image": image, "caption": caption})
+            files = {"files": [re.sub(r"\d+", "*", group[0]) if len(group) > 1 else group[0]]}
+            self._both(name, "image_folder", files | options | {"image": image, "caption": caption})
             return True
-        if caption is not None and url is not None:
+        if caption is not None and url is not None and _of_images(rows, url):
             self._both(name, "url_list", options | {"url": url, "caption": caption})
             return True
         text = next((key for key in data if key.lower() in TEXTS and isinstance(data[key], str)), None)
@@ -251,13 +252,14 @@ class _Finder:
         """The option `images`, if images are named from another folder than `beside`."""
         flat = (item for value in values for item in (value if isinstance(value, list) else [value]))
         named = [item.removeprefix("./") for item in flat if isinstance(item, str) and not item.startswith("http")]
-        self.used.update(self.images if named else ())
         for name in named:
-            if f"{beside}/{name}".lstrip("/") in self.images:
-                return {}
             found = sorted(image for image in self.images if image.endswith(f"/{name}"))
-            if found:
-                return {"images": found[0].removesuffix(f"/{name}")}
+            here = f"{beside}/{name}".lstrip("/") in self.images
+            if here or found:
+                root = beside if here else found[0].removesuffix(f"/{name}")
+                below = {image for image in self.images if image.startswith(f"{root}/" if root else "")}
+                self.used |= {image for image in below if _text_of(image) not in self.files}
+                return {} if here else {"images": root}
         return {}
 
     def _texts(self) -> None:
@@ -349,6 +351,15 @@ def _address(rows: Sequence[Record]) -> str | None:
         if any(isinstance(v := row.data.get(name), str) and re.match(r"https?://", v, re.IGNORECASE) for row in rows)
     ]
     return next((name for name in names if "image" in name.lower() or name.lower() == "url"), next(iter(names), None))
+
+
+def _of_images(rows: Sequence[Record], field: str) -> bool:
+    """Whether addresses are those of images and not of pages, such as C4's: by their ends, or by other fields."""
+    about = [name.lower() for name in (field, *rows[0].data) if name.lower() != "url"]
+    if any(part in name for name in about for part in ("image", "img", "width", "caption", "aesthetic")):
+        return True
+    paths = [str(row.data.get(field)).partition("?")[0] for row in rows]
+    return any(_suffix(path) in IMAGE_SUFFIXES for path in paths)
 
 
 def _caption(data: Mapping[str, Any]) -> str | None:

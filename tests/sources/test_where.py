@@ -213,6 +213,7 @@ from pipelines.readings import FOLDER
 from pipelines.steps.plan import PlanStep, PlanWork
 from schemas.spec import Source
 from storage.places import as_store
+from pipelines.removal.entries import Entries
 from tests.memory import peak
 groups = []
 read = pq.ParquetFile.iter_batches
@@ -220,10 +221,10 @@ def counted(self, *args, row_groups, **kwargs):
     groups.extend(row_groups)
     return read(self, *args, row_groups=row_groups, **kwargs)
 pq.ParquetFile.iter_batches = counted
-source = Source(name="s", format="url_list", path=sys.argv[1], task="generation", where="aesthetic_score >= 5.0")
+source = Source(name="s", format="url_list", path=sys.argv[1], task="generation", where="aesthetic_score >= 5.8")
 corpus = as_store(sys.argv[2])
 planned = []
-PlanStep(corpus, 2048).run(PlanWork(source, ()), planned.append)
+PlanStep(corpus, 2048).run(PlanWork(source, (), Entries()), planned.append)
 (reading,) = (json.loads(corpus.read(entry.key)) for entry in corpus.list(FOLDER))
 print(sum(planned), reading["skipped"]["where"], len(groups), peak())
 """
@@ -247,11 +248,11 @@ def test_planning_a_million_rows_takes_no_more_memory_than_a_tenth(tmp_path: Pat
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         planned, skipped, groups, peaks[rows] = map(int, done.stdout.split())
-        expected = sum(score >= 5.0 for score in scores)
+        expected = sum(score >= 5.8 for score in scores)
         assert (planned, skipped) == (expected, rows - expected)
         best = [max(scores[first : first + block]) for first in range(0, rows, block)]
         if path.stat().st_size >= rows_module.STATISTICS_FROM:
-            assert groups == sum(score >= 5.0 for score in best) < 60
+            assert groups == sum(score >= 5.8 for score in best) < 20
     assert path.stat().st_size >= rows_module.STATISTICS_FROM, "the larger file is one whose statistics are looked at"
     print(f"{planned:,} rows planned of {rows:,}, {groups} of 100 row groups read, peak MiB by rows: {peaks}")
     assert peaks[1_000_000] - peaks[100_000] < 100
