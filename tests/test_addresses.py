@@ -16,6 +16,10 @@ TRAIN = "--stage 1 --preset tiny --model m --data d --out o"
 LINES = {
     "corpus build": ["corpus build {s3}", "corpus build spec.toml --out {ftp}"],
     "corpus verify": ["corpus verify {ftp}"],
+    "corpus takedown": ["corpus takedown {ftp} spec.toml", "corpus takedown o {s3}"],
+    "corpus inspect": ["corpus inspect {ftp}", "corpus inspect o --html {s3}", "corpus inspect o --spec {s3}"],
+    "corpus list": ["corpus list {ftp}"],
+    "corpus compare": ["corpus compare {ftp} o", "corpus compare {ftp}@1 {ftp}"],
     "corpus mixture": ["corpus mixture {ftp} --preset tiny"],
     "assemble": [
         f"assemble --out o {option} {{s3}}" for option in ("--out", "--llm", "--vision", "--vq", "--tokenizer")

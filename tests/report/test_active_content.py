@@ -126,7 +126,7 @@ def demo(text: str) -> str:
 def pieces(text: str) -> str:
     """Every helper of a page, and its charts."""
     chart = svg.line_chart(text, {text: [(0.0, 1.0), (1.0, 2.0)]}, x_label=text)
-    bars = svg.histogram(text, {text: [1.0, 2.0]}, x_label=text, mark=(1.5, text))
+    bars = svg.histogram(text, {text: [1.0, 2.0]}, x_label=text, marks=[(1.5, text)])
     return page(
         text,
         section(text, text, text),
@@ -157,7 +157,7 @@ def test_a_page_shows_what_others_wrote_and_runs_nothing(tmp_path: Path, text: s
 @pytest.mark.parametrize("text", HOSTILE[:-1], ids=range(len(HOSTILE) - 1))
 def test_a_chart_of_its_own_is_data(text: str) -> None:
     """As Prefect's artifacts hold it."""
-    chart = svg.standalone(svg.histogram(text, {text: [1.0, 2.0]}, x_label=text, mark=(1.5, text)))
+    chart = svg.standalone(svg.histogram(text, {text: [1.0, 2.0]}, x_label=text, marks=[(1.5, text)]))
     tree = ElementTree.fromstring(chart)
     names = {element.tag.rpartition("}")[2] for element in tree.iter()}
     assert names <= {"svg", "style", "rect", "text", "title", "line"}
