@@ -56,7 +56,7 @@ def _signals(spec: CorpusSpec, source: Source, filters: Iterable[Filter]) -> tup
         if name in REQUIRED:
             raise ValueError(f"source {source.name}: skip_signals: {name} cannot be left out")
     found: dict[str, Signal] = {}
-    for name in (*ALWAYS, *spec.signals):
+    for name in (*ALWAYS, *_compared_by(spec, source), *spec.signals):
         if name not in source.skip_signals:
             _add(name, spec, source, found, ())
     for filter in filters:
@@ -74,6 +74,11 @@ def _signals(spec: CorpusSpec, source: Source, filters: Iterable[Filter]) -> tup
             continue  # null in every row
         measured[name] = signal
     return tuple(measured.values())
+
+
+def _compared_by(spec: CorpusSpec, source: Source) -> list[str]:
+    """Signals that only some specs find duplicates by."""
+    return ["minhash"] if spec.dedup.text_jaccard is not None and source.task != "generation" else []
 
 
 def _reads(filter: Filter) -> tuple[str, ...]:
