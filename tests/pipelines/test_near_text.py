@@ -170,16 +170,11 @@ def test_pages_with_edits_are_found_and_others_kept(model: Path, tmp_path: Path,
     lines = (shared_data / "text" / "c4_150.jsonl").read_text().splitlines()
     pages = [text for text in (" ".join(json.loads(line)["text"].split()) for line in lines) if len(text) > 400][:40]
     copies = [edited(page, 0.02, rng) for page in pages[:30]]
-    everything = dict(enumerate([*pages, *copies]))
-    settings = {"dedup": {"text_jaccard": 0.6}, "tokenize": {"max_length": 100_000}}
-    found = {}
-    for name in ("one", "other"):
-        order = rng.sample(sorted(everything), len(everything))
-        source = text_source(tmp_path / name, {str(at): everything[at] for at in order})
-        snapshot = build(spec(model, [source], **settings), tmp_path / f"c{name}", Operations())
-        found[name] = reasons(tmp_path / f"c{name}", snapshot)
-    assert found["one"] == found["other"]
-    dropped = {text for text, reason in found["one"].items() if reason == Drop.DUPLICATE_TEXT}
+    settings = {"dedup": {"text_jaccard": 0.6}, "tokenize": {"max_length": 100_000}, "shard_rows": 50}
+    source = text_source(tmp_path / "pages", {str(at): text for at, text in enumerate([*pages, *copies])})
+    snapshot = build(spec(model, [source], **settings), tmp_path / "c", Operations())
+    found = reasons(tmp_path / "c", snapshot)
+    dropped = {text for text, reason in found.items() if reason == Drop.DUPLICATE_TEXT}
     near = [(page in dropped) + (copy in dropped) for page, copy in zip(pages[:30], copies, strict=True)]
     assert max(near) == 1, "one of the two stays"
     assert sum(near) >= 0.95 * len(near)
@@ -193,7 +188,7 @@ def test_what_would_be_dropped_is_shown_and_nothing_changes(model: Path, tmp_pat
     picture(2).resize((60, 50)).save(photos / "near.jpg")
     with (photos / "captions.jsonl").open("a") as captions:
         for name in ("copy", "near"):
-            captions.write(f'{{"image": "{name}.jpg", "caption": "\u001b[31m{name}."}}\n')
+            captions.write(f'{{"image": "{name}.jpg", "caption": "\\u001b[31m{name}."}}\n')
     long = "On the first day of the year we walked along the river until it was dark and cold outside"
     source = text_source(tmp_path / "pages", {"a": long + ".", "b": long + " again.", "c": "Something else."})
     settings = {"dedup": {"near_radius": False}, "filters": {"caption_length": {"min_chars": 4}}}
@@ -228,11 +223,8 @@ def test_what_would_be_dropped_is_shown_and_nothing_changes(model: Path, tmp_pat
     assert {(row["uid"], row["reason"]) for row in pairs} == dropped, "as the build does"
     wrong = subprocess.run([*command, "--near-radius", "99"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
-    assert (
-        wrong.stderr.strip()
-        .splitlines()[-1]
-        .endswith("--near-radius: Input should be less than or equal to 16, found 99")
-    )
+    expected = "--near-radius: Input should be less than or equal to 16, found 99"
+    assert wrong.stderr.strip().splitlines()[-1].endswith(expected)
 
 
 def test_texts_are_compared_only_where_the_pictures_are_the_same(model: Path, tmp_path: Path) -> None:
