@@ -87,6 +87,12 @@ COMMANDS: Mapping[str, Command] = {
         "corpus export runs/corpora/photo-folder --to huggingface --out exports/photos",
         extra="pipelines",
     ),
+    "corpus duplicates": Command(
+        "pipelines.duplicates",
+        "Which rows other rules for duplicates would drop, before anything is dropped",
+        "corpus duplicates runs/corpora/photo-folder --near-radius 8",
+        extra="pipelines",
+    ),
     "corpus mixture": Command(
         "janus.data.mixture",
         "How many samples, tokens and epochs each source gives a run",

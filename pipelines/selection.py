@@ -66,7 +66,11 @@ def _signals(spec: CorpusSpec, source: Source, filters: Iterable[Filter], mistak
             if name in REQUIRED:
                 raise ValueError(f"source {source.name}: skip_signals: {name} cannot be left out")
     found: dict[str, Signal] = {}
-    asked = [name for name in dict.fromkeys((*ALWAYS, *spec.signals)) if name not in source.skip_signals]
+    asked = [
+        name
+        for name in dict.fromkeys((*ALWAYS, *_compared_by(spec, source), *spec.signals))
+        if name not in source.skip_signals
+    ]
     for name in asked:
         with mistakes:
             _add(name, spec, source, found, ())
@@ -101,6 +105,11 @@ def _check_key(signal: Signal, field: str, spec: CorpusSpec, source: Source) -> 
         known = tuple({name: None for one in sources for name in one.columns})
     if known is not None and key not in known:
         raise ValueError(f"no key {key!r}{did_you_mean(key, known)}")
+
+
+def _compared_by(spec: CorpusSpec, source: Source) -> list[str]:
+    """Signals that only some specs find duplicates by."""
+    return ["minhash"] if spec.dedup.text_jaccard is not None and source.task != "generation" else []
 
 
 def _reads(filter: Filter) -> tuple[str, ...]:

@@ -86,6 +86,7 @@ class Drop(StrEnum):
     CONTAMINATED = "contaminated"  # holds a picture or a text of an evaluation set (docs/dedup.md)
     DUPLICATE_EXACT = "duplicate_exact"  # same image bytes, or same sample for texts, pages and chats, as a kept row
     DUPLICATE_NEAR = "duplicate_near"  # perceptual hash within the radius of a kept row
+    DUPLICATE_TEXT = "duplicate_text"  # most runs of words are those of a kept row (docs/dedup.md)
     TOO_LONG = "too_long"  # more tokens than the model's context
     TOKENIZE_FAILED = "tokenize_failed"  # the templates do not fit the messages (e.g. image marks and images differ)
 

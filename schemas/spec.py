@@ -48,6 +48,16 @@ def _radius(value: Any) -> Any:
 Radius = Annotated[Annotated[int, pydantic.Field(ge=0, le=16)] | None, pydantic.BeforeValidator(_radius)]
 """Bits of 64 in which perceptual hashes may differ; None, in a spec `false`, for no comparison."""
 
+
+def _share(value: Any) -> Any:
+    if value is True:
+        raise ValueError("expected a number from 0.5 to 1, or false for no comparison")
+    return None if value is False else value
+
+
+Likeness = Annotated[Annotated[float, pydantic.Field(ge=0.5, le=1)] | None, pydantic.BeforeValidator(_share)]
+"""Least similarity of duplicates; None, in a spec `false`, for no comparison."""
+
 SHORT_NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 
 
@@ -59,6 +69,9 @@ class Dedup(_Model):
     near_radius: Radius = 4
     """Pictures whose 64-bit perceptual hashes differ in at most so many bits are duplicates. 0: equal hashes, which
     different pictures of little detail can have too. `near_radius = false` switches the comparison off."""
+    text_jaccard: Likeness = None
+    """Texts, pages and conversations with the same pictures, or none, that share at least so many of their runs of five
+    words are duplicates. Estimated by MinHash (signal `minhash`)."""
 
 
 class Decontaminate(_Model):

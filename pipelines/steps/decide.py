@@ -23,18 +23,10 @@ from pipelines.engine import LIGHT_ROWS, run_folder_in
 from pipelines.filters import Filter, Mask
 from pipelines.shardio import write_table
 from pipelines.steps.changes import Superseded
+from pipelines.steps.comparison import Pass, PassWork, compare
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
 from pipelines.steps.dedup import DedupWork, Duplicate, duplicates_digest
-from pipelines.steps.dedup_passes import (
-    AllPassesStep,
-    DuplicatesOf,
-    Pass,
-    PassStep,
-    PassWork,
-    compare,
-    gather,
-    run_passes,
-)
+from pipelines.steps.dedup_passes import AllPassesStep, DuplicatesOf, PassStep, gather, run_passes
 from pipelines.steps.judge import fields_of, judge, loaded, standing
 from pipelines.steps.signal_table import signal_table
 from pipelines.steps.take_down import take_down
@@ -176,7 +168,7 @@ def _duplicates(
 ) -> dict[int, DuplicatesOf]:
     """Duplicates by the shard's place in `shards`, in files in `scratch`; none where nothing is compared."""
     dedup = build.spec.dedup
-    if not shards or (not dedup.exact and dedup.near_radius is None):
+    if not shards or (not dedup.exact and dedup.near_radius is None and dedup.text_jaccard is None):
         return {}
     tasks = []
     for task in sorted({shard.task for shard in shards}):

@@ -4,12 +4,13 @@ What a row is compared by is a matter of what it says. A picture to generate, or
 A page, a conversation or a text is the whole sample: several conversations about one picture are all wanted, and so
 are two pages that share their pictures and not their text.
 
-One row per group stays: of the earliest first snapshot (so that a refresh takes back no older row, unless its source
-did), then one with text before one without, then the largest picture, then the smallest uid. The rule is a total order
-over rows, so the winners do not depend on sources, shards, workers or engine.
+One row per group stays: one with text before one without, then of the earliest first snapshot (so that a refresh takes
+back no older row but one without text), then the largest picture, or the longest text of a whole sample, then the
+smallest uid. The rule is a total order over rows, so the winners do not depend on sources, shards, workers or engine.
 
 Near duplicates are decided as if rows were visited in that order, each kept unless a kept row lies within the Hamming
-radius. A row that is both is called an exact duplicate; it is one of the row that stays for its picture.
+radius, or, for whole samples of the same pictures or none, has a text as similar as the spec asks for. A row that is
+both is called an exact duplicate; it is one of the row that stays for its picture.
 
 This file says what is compared and which row is preferred; `dedup_passes.py` how the rows of a large corpus meet.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -25,14 +27,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import ledger
-from pipelines.filters import Filter
+from pipelines.filters import Filter, Mask
 from pipelines.shardio import uid_array
+from pipelines.signals.minhash import PLACES
 from pipelines.steps.changes import Superseded
 from pipelines.steps.judge import fields_of, judge, standing
 from pipelines.steps.signal_table import signal_table
 from schemas.digest import digest
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Task
+from schemas.spec import Dedup
 from storage.store import Store
 
 CANDIDATE = np.dtype(
@@ -44,11 +48,17 @@ CANDIDATE = np.dtype(
         ("uid", "S16"),
         ("shard", "<u4"),
         ("row", "<u4"),
-        ("phash", "<u8"),
-        ("near", "u1"),  # compared by its perceptual hash too
+        ("hash", "<u8"),
+        ("near", "u1"),  # what `hash` is of: rows of one hash stay or go together
     ]
 )
-RANK = ("row", "shard", "uid", "area", "wordless", "first_snapshot")
+REASONS = (Drop.DUPLICATE_EXACT, Drop.DUPLICATE_NEAR, Drop.DUPLICATE_TEXT)
+"""The first for rows of one content, the others by what `near` says."""
+NOT, PICTURE, TEXT = 0, 1, 2
+"""Values of `near`: the row is compared by its content alone; by its perceptual hash too; by its MinHash signature too,
+which, with its pictures, is what `hash` is a hash of."""
+SIGNATURE = np.dtype([("hash", "<u8"), ("pictures", "<u8"), ("signature", "<u2", (PLACES,))])
+RANK = ("row", "shard", "uid", "area", "first_snapshot", "wordless")
 """Fields of the order of preference, least significant first, as np.lexsort wants them; area counts downwards."""
 
 
@@ -81,18 +91,24 @@ class Duplicate:
 
 FIELDS = ("image.num_images", "image.width", "image.height", "image.sha256", "phash.hash", "text.chars")
 """Signals that rows are compared by."""
+SIGNATURES = "minhash.signature"
+"""And this one, where the spec has texts compared."""
 
 
-def candidates(corpus: Store, work: DedupWork) -> np.ndarray:
-    """Rows of a shard that pass its filters: CANDIDATE[N].
+def candidates(corpus: Store, work: DedupWork, dedup: Dedup) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a shard that pass its filters, and the signatures of those whose texts are compared.
 
-    Only rows that are compared by exactly one picture, and have a perceptual hash, take part in the near comparison.
+    Pictures take part in the near comparison by exactly one picture that has a perceptual hash, whole samples by a text
+    that has a signature.
+
+    Returns:
+        CANDIDATE[N]; SIGNATURE[T].
     """
-    signals = signal_table(corpus, work.paths, {*FIELDS, *fields_of(work.filters)})
+    signals = signal_table(corpus, work.paths, {*FIELDS, SIGNATURES, *fields_of(work.filters)})
     messages = ledger.open_input(corpus, work.paths["rows"])[1].table(["messages"]).column("messages")
     ok = np.array(signals.column("image.outcome").to_pylist(), dtype=object) == Outcome.OK.value
     ok[[row for row, _ in work.superseded]] = False
-    rows = np.flatnonzero(ok & standing(judge(signals, work.filters, work.gates)))
+    rows = np.flatnonzero(ok & _standing(corpus, work, signals))
     picture = by_picture(messages, work.task)[rows]
     signals = signals.take(pa.array(rows))
     found = np.zeros(len(rows), dtype=CANDIDATE)
@@ -102,13 +118,40 @@ def candidates(corpus: Store, work: DedupWork) -> np.ndarray:
     found["content"] = np.where(picture, pictures, uids.astype("S32"))
     found["first_snapshot"] = work.first_snapshot
     found["wordless"] = signals.column("text.chars").to_numpy() == 0
-    found["area"] = width * signals.column("image.height").fill_null(0).to_numpy()
+    area = width * signals.column("image.height").fill_null(0).to_numpy()
+    found["area"] = np.where(picture, area, signals.column("text.chars").to_numpy())
     found["uid"] = uids
     found["shard"] = work.index
     found["row"] = rows
-    found["phash"] = signals.column("phash.hash").fill_null(0).to_numpy()
-    hashed = signals.column("phash.hash").is_valid().to_numpy()
-    found["near"] = picture & hashed & (signals.column("image.num_images").to_numpy() == 1)
+    if dedup.near_radius is not None:
+        hashed = signals.column("phash.hash").is_valid().to_numpy()
+        near = picture & hashed & (signals.column("image.num_images").to_numpy() == 1)
+        found["hash"][near] = signals.column("phash.hash").fill_null(0).to_numpy()[near]
+        found["near"][near] = PICTURE
+    signed = ~picture & signals.column(SIGNATURES).is_valid().to_numpy()
+    if dedup.text_jaccard is None or not signed.any():
+        return found, np.empty(0, SIGNATURE)
+    signatures = signatures_of(signals.column(SIGNATURES).filter(signed).to_pylist(), pictures[signed])
+    found["hash"][signed] = signatures["hash"]
+    found["near"][signed] = TEXT
+    return found, signatures
+
+
+def _standing(corpus: Store, work: DedupWork, signals: pa.Table) -> Mask:
+    """Which rows pass the filters; in a corpus that is decided upon (pipelines/duplicates.py), passed them. bool[N]."""
+    if "decision" not in work.paths:
+        return standing(judge(signals, work.filters, work.gates))
+    reason = ledger.open_input(corpus, work.paths["decision"])[1].table(["reason"]).column("reason")
+    return np.array([said is None or said in REASONS for said in reason.to_pylist()], dtype=bool)
+
+
+def signatures_of(values: Sequence[bytes], pictures: np.ndarray) -> np.ndarray:
+    """SIGNATURE[T] of rows by the field of the signal `minhash` and the digest (S32) of their pictures."""
+    found = np.zeros(len(values), SIGNATURE)
+    found["signature"] = np.frombuffer(b"".join(values), "<u2").reshape(-1, PLACES)
+    found["pictures"] = np.ascontiguousarray(pictures).view("<u8")[::4]
+    digests = (blake2b(row.tobytes(), digest_size=8).digest() for row in found)
+    found["hash"] = np.frombuffer(b"".join(digests), "<u8")
     return found
 
 

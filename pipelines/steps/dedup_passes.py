@@ -2,7 +2,8 @@
 
     gather     a group of shards     → candidates, by content or perceptual hash
     best       a part of them        → the preferred row of every hash; the hashes, by the values of their first pieces
-    pairs      hashes of one place   → pairs within the radius
+    near       hashes of one place   → pairs within the radius
+    texts: see dedup_texts.py        → pairs that are similar enough
     resolve    all pairs of a task   → hashes that lose, and to which row
     verdicts   a part of candidates  → rows that are duplicates, by group of shards
     collect    a group of shards     → the same by shard, and a digest for the key of each shard's decisions
@@ -23,134 +24,72 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from pipelines.steps.dedup import CANDIDATE, DedupWork, Duplicate, candidates, duplicates_digest, leaders, preference
-from pipelines.steps.exchange import Exchange
-from pipelines.steps.near import EDGE, kept, pairs, pieces_for, places
-from schemas.reasons import Drop
-from schemas.spec import Dedup
+from pipelines.steps.comparison import Comparison, Pass, PassWork
+from pipelines.steps.dedup import (
+    CANDIDATE,
+    NOT,
+    PICTURE,
+    REASONS,
+    SIGNATURE,
+    TEXT,
+    Duplicate,
+    candidates,
+    duplicates_digest,
+    leaders,
+    preference,
+)
+from pipelines.steps.dedup_texts import attach, confirm, meet, send_texts
+from pipelines.steps.near import EDGE, kept, pairs, places
 from storage.store import Store
 
-GROUP_ROWS = 1_000_000
-"""Rows of a group of shards: what a worker holds at a time (90 bytes each)."""
-PART_ROWS = 1_000_000
-"""Rows of a part, about."""
-PLACE_ROWS = 4_000_000
-"""Hashes that meet in one place, about (8 bytes each, some copies)."""
-
-HASH = np.dtype([("phash", "<u8")])
-LOST = np.dtype([("phash", "<u8"), ("winner", "S16")])
+HASH = np.dtype([("hash", "<u8")])
+LOST = np.dtype([("hash", "<u8"), ("winner", "S16")])
 """A hash that is close to one that is kept, and the uid of that one's row."""
-VERDICT = np.dtype([("shard", "<u4"), ("row", "<u4"), ("exact", "u1"), ("winner", "S16")])
-
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The rows of one task, which are compared with each other."""
-
-    store: Store
-    """For the files between the passes."""
-    task: str
-    dedup: Dedup
-    first_shards: tuple[int, ...]
-    """Index of the first shard of each group."""
-    parts: int
-    pieces: int
-    """That hashes are cut into (pipelines/steps/near.py)."""
-    per_piece: int
-
-    @property
-    def groups(self) -> int:
-        """Number of groups of shards."""
-        return len(self.first_shards)
-
-    @property
-    def places(self) -> int:
-        """Number of places where hashes meet."""
-        return 0 if self.dedup.near_radius is None else (self.dedup.near_radius + 1) * self.per_piece
-
-    def exchange(self, name: str, dtype: np.dtype) -> Exchange:
-        """The exchange of this name of this task."""
-        return Exchange(self.store, f"{self.task}/{name}", dtype)
-
-    def part_of(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """The part that rows with these hashes belong to."""
-        return (((values * _SPREAD) >> np.uint64(32)) % np.uint64(self.parts)).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class PassWork:
-    """One element of a pass."""
-
-    comparison: Comparison
-    index: int
-    """Of the group, part or place."""
-    shards: tuple[DedupWork, ...] = ()
-    """Of the group."""
-
-
-Pass = Callable[[Store, PassWork], Any]
-
-
-def compare(task: str, works: Sequence[DedupWork], rows: Sequence[int], dedup: Dedup, store: Store) -> list[PassWork]:
-    """The comparison of the shards of a task, which have so many rows each: one element per group of shards."""
-    groups: list[list[DedupWork]] = []
-    held = GROUP_ROWS
-    for work, count in zip(works, rows, strict=True):
-        if held + count > GROUP_ROWS:
-            groups.append([])
-            held = 0
-        groups[-1].append(work)
-        held += count
-    total = sum(rows)
-    comparison = Comparison(
-        store=store,
-        task=task,
-        dedup=dedup,
-        first_shards=tuple(group[0].index for group in groups),
-        parts=1 + total // PART_ROWS,
-        pieces=0 if dedup.near_radius is None else pieces_for(total, dedup.near_radius),
-        per_piece=1 + total // PLACE_ROWS,
-    )
-    return [PassWork(comparison, index, tuple(group)) for index, group in enumerate(groups)]
+VERDICT = np.dtype([("shard", "<u4"), ("row", "<u4"), ("reason", "u1"), ("winner", "S16")])
+"""`reason` is a place in REASONS."""
 
 
 def gather(corpus: Store, work: PassWork) -> None:
     """The candidates of a group of shards, by part."""
     c = work.comparison
-    found = np.concatenate([candidates(corpus, shard) for shard in work.shards])
-    send(c, work.index, found)
+    found = [candidates(corpus, shard, c.dedup) for shard in work.shards]
+    send(c, work.index, np.concatenate([rows for rows, _ in found]), np.concatenate([texts for _, texts in found]))
 
 
-def send(c: Comparison, group: int, found: np.ndarray) -> None:
-    """Hand over the candidates CANDIDATE[N] of a group."""
-    if c.dedup.near_radius is None:
-        found["near"] = 0
+def send(c: Comparison, group: int, found: np.ndarray, signatures: np.ndarray) -> None:
+    """Hand over the candidates CANDIDATE[N] of a group, and the SIGNATURE[T] of those of them that are texts."""
     start = np.ascontiguousarray(found["content"]).view("<u8")[::4]
-    part = c.part_of(np.where(found["near"] == 1, found["phash"], start))
+    part = c.part_of(np.where(found["near"] != NOT, found["hash"], start))
     c.exchange("candidates", CANDIDATE).write(group, found, part, c.parts)
+    if c.dedup.text_jaccard is not None:
+        _, first = np.unique(signatures["hash"], return_index=True)
+        signatures = signatures[first]
+        c.exchange("texts", SIGNATURE).write(group, signatures, c.part_of(signatures["hash"]), c.parts)
 
 
 def best(corpus: Store, work: PassWork) -> None:
-    """The preferred row of every hash of a part, and the hashes by the places where they meet others."""
+    """The preferred row of every hash of a part, and these by the places where they meet others."""
     c, radius = work.comparison, work.comparison.dedup.near_radius
-    assert radius is not None
     rows = c.exchange("candidates", CANDIDATE).read(work.index, c.groups)
-    rows, _, first = leaders(rows[rows["near"] == 1], "phash")
+    rows, _, first = leaders(rows[rows["near"] != NOT], "hash")
     rows = rows[first]
     c.exchange("best", CANDIDATE).write(work.index, rows, np.zeros(len(rows), np.int64), 1)
-    place = np.concatenate(list(places(rows["phash"], c.pieces, radius, c.per_piece)))
-    c.exchange("hashes", HASH).write(work.index, np.tile(rows["phash"], radius + 1).view(HASH), place, c.places)
+    if radius is not None:
+        hashes = rows["hash"][rows["near"] == PICTURE]
+        place = np.concatenate(list(places(hashes, c.pieces, radius, c.per_piece)))
+        c.exchange("hashes", HASH).write(work.index, np.tile(hashes, radius + 1).view(HASH), place, c.places)
+    if c.dedup.text_jaccard is not None:
+        texts = c.exchange("texts", SIGNATURE).read(work.index, c.groups)
+        _, at = np.unique(texts["hash"], return_index=True)  # in the order of hashes, as `leaders` are
+        send_texts(c, work.index, rows[rows["near"] == TEXT], texts[at])
 
 
 def near(corpus: Store, work: PassWork) -> None:
     """Pairs within the radius among the hashes of a place."""
     c, radius = work.comparison, work.comparison.dedup.near_radius
     assert radius is not None
-    hashes = c.exchange("hashes", HASH).read(work.index, c.parts)["phash"]
+    hashes = c.exchange("hashes", HASH).read(work.index, c.parts)["hash"]
     edges = pairs(hashes, work.index // c.per_piece, c.pieces, radius)
     c.exchange("edges", EDGE).write(work.index, edges, np.zeros(len(edges), np.int64), 1)
 
@@ -158,31 +97,34 @@ def near(corpus: Store, work: PassWork) -> None:
 def resolve(corpus: Store, work: PassWork) -> None:
     """Hashes that lose to others, by part."""
     c = work.comparison
-    edges = c.exchange("edges", EDGE).read(0, c.places)
+    of_texts = c.parts if c.dedup.text_jaccard is not None else 0
+    edges = np.concatenate(
+        [c.exchange("edges", EDGE).read(0, c.places), c.exchange("text edges", EDGE).read(0, of_texts)]
+    )
     involved = np.unique(np.concatenate([edges["one"], edges["other"]]))
     found = [np.empty(0, CANDIDATE)]
     for part in range(c.parts if len(involved) else 0):
         rows = c.exchange("best", CANDIDATE).read_from(part, 0)
-        found.append(rows[np.isin(rows["phash"], involved)])
+        found.append(rows[np.isin(rows["hash"], involved)])
     rows = np.concatenate(found)
     rows = rows[preference(rows)]
-    rank = np.argsort(rows["phash"])
-    ends = [rank[np.searchsorted(rows["phash"], edges[end], sorter=rank)] for end in ("one", "other")]
+    rank = np.argsort(rows["hash"])
+    ends = [rank[np.searchsorted(rows["hash"], edges[end], sorter=rank)] for end in ("one", "other")]
     winner = kept(len(rows), np.minimum(*ends), np.maximum(*ends))
     losing = np.flatnonzero(winner >= 0)
     lost = np.empty(len(losing), LOST)
-    lost["phash"], lost["winner"] = rows["phash"][losing], rows["uid"][winner[losing]]
-    c.exchange("lost", LOST).write(0, lost, c.part_of(lost["phash"]), c.parts)
+    lost["hash"], lost["winner"] = rows["hash"][losing], rows["uid"][winner[losing]]
+    c.exchange("lost", LOST).write(0, lost, c.part_of(lost["hash"]), c.parts)
 
 
 def verdicts(corpus: Store, work: PassWork) -> None:
     """Which rows of a part are duplicates, and of which row, by group of shards."""
     c = work.comparison
     rows = c.exchange("candidates", CANDIDATE).read(work.index, c.groups)
-    found = _exact(rows[rows["near"] == 0]) if c.dedup.exact else np.empty(0, VERDICT)
-    if c.dedup.near_radius is not None:
+    found = _exact(rows[rows["near"] == NOT]) if c.dedup.exact else np.empty(0, VERDICT)
+    if c.near:
         lost = c.exchange("lost", LOST).read(work.index, 1)
-        found = np.concatenate([found, _near(rows[rows["near"] == 1], lost, c.dedup.exact)])
+        found = np.concatenate([found, _near(rows[rows["near"] != NOT], lost, c.dedup.exact)])
     group = np.searchsorted(np.asarray(c.first_shards), found["shard"], side="right") - 1
     c.exchange("verdicts", VERDICT).write(work.index, found, group, c.groups)
 
@@ -193,17 +135,17 @@ def _exact(rows: np.ndarray) -> np.ndarray:
     found = np.empty(int((~first).sum()), VERDICT)
     for name in ("shard", "row"):
         found[name] = rows[name][~first]
-    found["exact"], found["winner"] = 1, rows["uid"][leader[~first]]
+    found["reason"], found["winner"] = 0, rows["uid"][leader[~first]]
     return found
 
 
 def _near(rows: np.ndarray, lost: np.ndarray, exact: bool) -> np.ndarray:
     """VERDICT[D] of the rows that are compared by hash. `lost` is LOST[L] of the hashes that lose to others."""
-    rows, leader, first = leaders(rows, "phash")
+    rows, leader, first = leaders(rows, "hash")
     winner = rows["uid"][leader]
-    lost = lost[np.argsort(lost["phash"])]
-    at = np.searchsorted(lost["phash"], rows["phash"]).clip(max=max(0, len(lost) - 1))
-    loses = lost["phash"][at] == rows["phash"] if len(lost) else np.zeros(len(rows), bool)
+    lost = lost[np.argsort(lost["hash"])]
+    at = np.searchsorted(lost["hash"], rows["hash"]).clip(max=max(0, len(lost) - 1))
+    loses = lost["hash"][at] == rows["hash"] if len(lost) else np.zeros(len(rows), bool)
     winner[loses] = lost["winner"][at[loses]]
     copy = np.zeros(len(rows), bool)
     if exact:
@@ -215,7 +157,8 @@ def _near(rows: np.ndarray, lost: np.ndarray, exact: bool) -> np.ndarray:
     found = np.empty(int(duplicate.sum()), VERDICT)
     for name in ("shard", "row"):
         found[name] = rows[name][duplicate]
-    found["exact"], found["winner"] = copy[duplicate], winner[duplicate]
+    found["reason"] = np.where(copy, 0, rows["near"])[duplicate]
+    found["winner"] = winner[duplicate]
     return found
 
 
@@ -233,8 +176,7 @@ def collect(corpus: Store, work: PassWork) -> list[str]:
 
 def _told(verdicts: np.ndarray) -> list[Duplicate]:
     return [
-        Duplicate(row, Drop.DUPLICATE_EXACT if exact else Drop.DUPLICATE_NEAR, winner.ljust(16, b"\0").hex())
-        for _, row, exact, winner in verdicts.tolist()
+        Duplicate(row, REASONS[reason], winner.ljust(16, b"\0").hex()) for _, row, reason, winner in verdicts.tolist()
     ]
 
 
@@ -292,15 +234,23 @@ def run_passes(tasks: Sequence[Sequence[PassWork]], run: Run) -> list[list[str]]
     """Take the groups of each task through the passes; the digests of all groups, in order."""
     groups = [group for groups in tasks for group in groups]
     comparisons = [groups[0].comparison for groups in tasks]
+    close = [c for c in comparisons if c.near]
     by_hash = [c for c in comparisons if c.dedup.near_radius is not None]
+    by_text = [c for c in comparisons if c.dedup.text_jaccard is not None]
 
     def parts(of: Sequence[Comparison]) -> list[PassWork]:
         return [PassWork(c, part) for c in of for part in range(c.parts)]
 
     run("dedup gather", gather, groups)
+    if close:
+        run("dedup hashes", best, parts(close))
     if by_hash:
-        run("dedup hashes", best, parts(by_hash))
         run("dedup pairs", near, [PassWork(c, place) for c in by_hash for place in range(c.places)])
-        run("dedup resolve", resolve, [PassWork(c, 0) for c in by_hash])
+    if by_text:
+        run("dedup texts", meet, [PassWork(c, place) for c in by_text for place in range(c.text_places)])
+        run("dedup text pairs", attach, parts(by_text))
+        run("dedup similar", confirm, parts(by_text))
+    if close:
+        run("dedup resolve", resolve, [PassWork(c, 0) for c in close])
     run("dedup verdicts", verdicts, parts(comparisons))
     return run("dedup collect", collect, groups)
