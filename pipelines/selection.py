@@ -66,11 +66,8 @@ def _signals(spec: CorpusSpec, source: Source, filters: Iterable[Filter], mistak
             if name in REQUIRED:
                 raise ValueError(f"source {source.name}: skip_signals: {name} cannot be left out")
     found: dict[str, Signal] = {}
-    asked = [
-        name
-        for name in dict.fromkeys((*ALWAYS, *_compared_by(spec, source), *spec.signals))
-        if name not in source.skip_signals
-    ]
+    names = dict.fromkeys((*ALWAYS, *_compared_by(spec, source), *spec.signals))
+    asked = [name for name in names if name not in source.skip_signals]
     for name in asked:
         with mistakes:
             _add(name, spec, source, found, ())
