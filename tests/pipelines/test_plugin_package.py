@@ -230,7 +230,7 @@ def uids_trained_on(corpus: Path, snapshot: Snapshot, model: Path) -> set[bytes]
 
 def test_an_unknown_plug_in_is_one_line(model: Path, tmp_path: Path) -> None:
     photos = folder_source(image_folder(tmp_path / "photos", [1]), filters={"too_dark": {"min": 3}})
-    with pytest.raises(ValueError, match=r"^source photos: filters: no filter 'too_dark'; there are: aspect_ratio,"):
+    with pytest.raises(ValueError, match=r"^source photos: filters: no filter 'too_dark'; there are: .*aspect_ratio,"):
         build(spec(model, [photos]), tmp_path / "c", Operations())
     assert not (tmp_path / "c").exists()
 
