@@ -54,7 +54,7 @@ def layers(rows: int, seed: int) -> dict[str, dict[str, pa.Array]]:
     one = pa.array(np.ones(rows, np.int16))
     image = {"outcome": ok, "width": side, "height": side, "num_images": one, "sha256": sha256}
     return {
-        "rows": {"uid": uid, "key": role, "messages": messages},
+        "rows": {"uid": uid, "key": role, "messages": messages, "outcome": ok},
         "signals/image": {"uid": uid, **image},
         "signals/phash": {"uid": uid, "hash": pa.array(phash)},
         "signals/text": {"uid": uid, "chars": side, "words": side},
