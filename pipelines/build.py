@@ -44,6 +44,12 @@ def _download(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     return download(build, shards)
 
 
+def _recaption(build: Build, shards: Sequence[Shard]) -> list[Shard]:
+    from pipelines.steps.recaption import recaption
+
+    return recaption(build, shards)
+
+
 def _measure(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     from pipelines.steps.measure import measure
 
@@ -65,6 +71,7 @@ def _tokenize(build: Build, shards: Sequence[Shard]) -> list[Shard]:
 STEPS: Mapping[str, Step] = {
     "plan": _plan,
     "download": _download,
+    "recaption": _recaption,
     "measure": _measure,
     "decide": _decide,
     "tokenize": _tokenize,

@@ -27,7 +27,7 @@ from pipelines.shardio import ShardError, uid_array
 from pipelines.signals import MEASURED, NOT_MEASURED, OUTCOME
 from pipelines.steps.collect_garbage import snapshot_names
 from pipelines.steps.decide import count_decisions
-from pipelines.steps.judge import count_contaminated
+from pipelines.steps.judge import count_contaminated, count_recaptions
 from pipelines.steps.summary import sum_up, summarise
 from schemas.layers import LAYERS, SIGNALS, signal_layer
 from schemas.manifest import ShardManifest, Snapshot, SnapshotShard, TrainSummary, latest_name, load_snapshot
@@ -116,6 +116,8 @@ def counts_of(layer: str, table: pa.Table) -> dict[str, int]:
         counts = count_decisions(table)
     elif layer == "contamination":
         counts = count_contaminated(table)
+    elif layer == "recaption":
+        counts = count_recaptions(table)
     elif layer == signal_layer(OUTCOME):
         counts.update(table.column("outcome").to_pylist())
     else:

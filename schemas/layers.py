@@ -1,6 +1,6 @@
 """The Arrow schema of every layer (design D2). Layers lie side by side: row i of one is row i of the next.
 
-rows → raw → signals → contamination → decision (all rows of a shard, sorted by uid) and train (the kept rows only, in
+rows → raw → recaption → signals → contamination → decision (all rows of a shard, sorted by uid) and train (the kept rows only, in
 the same order).
 
 Each layer has a version of its own, in its files and in their keys (design D14). A change of columns or of their
@@ -10,7 +10,7 @@ meaning raises that one and is a line in CHANGELOG.md; readers refuse another ve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import pyarrow as pa
 
@@ -93,6 +93,21 @@ RAW = _schema(
 )
 """Original bytes, text and provenance, one outcome per row."""
 
+RECAPTION = _schema(
+    "recaption",
+    1,
+    [
+        pa.field("uid", UID, nullable=False),
+        pa.field("caption", pa.string()),  # what a model wrote, whether it is used or not
+        pa.field("reason", pa.string()),  # why there is none, of a row that was to take one (a Drop)
+        pa.field("used", pa.bool_(), nullable=False),  # whether `messages` have it
+        pa.field("source_score", pa.float32()),  # of the source's caption and of this one, if the better is taken
+        pa.field("score", pa.float32()),
+        pa.field("messages", MESSAGES, nullable=False),  # these stand in for those of raw
+    ],
+)
+"""Captions that a model wrote; only for sources whose spec asks for them. What the source says stays in raw."""
+
 CONTAMINATION = _schema(
     "contamination",
     1,
@@ -137,14 +152,20 @@ TRAIN = _schema(
 LAYERS: dict[str, pa.Schema] = {
     "rows": ROWS,
     "raw": RAW,
+    "recaption": RECAPTION,
     "contamination": CONTAMINATION,
     "decision": DECISION,
     "train": TRAIN,
 }
-"""Layer name to schema, in the order they are made; the signals come after raw."""
+"""Layer name to schema, in the order they are made; the signals come after recaption."""
 
 SIGNALS = "signals/"
 """What the name of a signal's layer begins with."""
+
+
+def says(layers: Container[str]) -> str:
+    """The layer, of those that a shard has, that holds what its rows say: their messages."""
+    return "recaption" if "recaption" in layers else "raw"
 
 
 def signal_layer(name: str) -> str:

@@ -3,7 +3,7 @@
 A corpus folder:
 
     corpus/
-      rows|raw|contamination|decision|train/<source>/<shard>.<key>.arrow    and .json beside it: the manifest,
+      rows|raw|recaption|contamination|decision|train/<source>/<shard>.<key>.arrow    and .json beside it: the manifest,
                                                                             written last
       signals/<signal>/<source>/<shard>.<key>.arrow           the same for each signal
       snapshots/<number>-<digest>.json                        immutable

@@ -87,9 +87,19 @@ class Drop(StrEnum):
     DUPLICATE_EXACT = "duplicate_exact"  # same image bytes, or same sample for texts, pages and chats, as a kept row
     DUPLICATE_NEAR = "duplicate_near"  # perceptual hash within the radius of a kept row
     DUPLICATE_TEXT = "duplicate_text"  # most runs of words are those of a kept row (docs/dedup.md)
+    RECAPTION_EMPTY = "recaption_empty"  # the model that was to write its caption wrote none ...
+    RECAPTION_REFUSED = "recaption_refused"  # ... or declined
+    RECAPTION_REPEATED = "recaption_repeated"  # ... or went on in a loop
+    RECAPTION_TRUNCATED = "recaption_truncated"  # ... or was still writing at `max_tokens`
+    RECAPTION_FAILED = "recaption_failed"  # ... or gave no answer, or one that is no text (docs/recaption.md)
     TOO_LONG = "too_long"  # more tokens than the model's context
     TOKENIZE_FAILED = "tokenize_failed"  # the templates do not fit the messages (e.g. image marks and images differ)
 
+
+NO_CAPTION = frozenset(drop.value for drop in Drop if drop.value.startswith("recaption_"))
+"""Drops of rows for which a model was to write a caption and wrote none."""
+RECAPTIONED, AS_SOURCE = "recaptioned", "as_source"
+"""What the other rows are counted under in the recaption layer."""
 
 ROWS_IN = "rows"
 """Name of the number of rows in, in a snapshot's funnel."""

@@ -100,6 +100,32 @@ class Decontaminate(_Model):
         return sets
 
 
+class Sampling(_Model):
+    """How a captioner writes."""
+
+    max_tokens: int = pydantic.Field(default=256, ge=1)
+    """Longest answer. One that is still being written then is no caption."""
+    temperature: float = pydantic.Field(default=0.0, ge=0)
+    """0: always the likeliest token. Above it, each row has a seed of its own, from its uid."""
+    top_p: float = pydantic.Field(default=1.0, gt=0, le=1)
+
+
+class Recaption(_Model):
+    """Captions written by a model, for the sources that ask for them (docs/recaption.md)."""
+
+    engine: str
+    """What writes them: a module in pipelines/captioners/ ("openai", "transformers", "janus")."""
+    options: dict[str, Any] = {}
+    """Of the engine, such as its model. Checked by the engine itself."""
+    prompt: str = "Describe the image in detail."
+    """What is asked of every picture; `<caption>` in it is the source's caption."""
+    side: int = pydantic.Field(default=768, ge=16, le=1024)
+    """Longest side of the picture as the model is given it, pixels; it is never enlarged."""
+    sampling: Sampling = Sampling()
+    keep_better: bool = False
+    """Whether the caption that fits the picture better is taken, by the caption score (`[signals.caption_score]`)."""
+
+
 class Source(_Model):
     """One source of a corpus."""
 
@@ -125,6 +151,8 @@ class Source(_Model):
     """Replaces the corpus-wide filters for this source."""
     skip_signals: tuple[str, ...] = ()
     """Signals that are not measured here (for class names and chats, a caption score says little)."""
+    recaption: float = pydantic.Field(default=0.0, ge=0, le=1)
+    """Share of the rows, by uid, whose caption is the one that `[recaption]` writes; the rest keep the source's."""
     limit: int | None = pydantic.Field(default=None, ge=0)
     """Take only the first so many rows."""
     licence: str | None = None
@@ -219,6 +247,7 @@ class CorpusSpec(_Model):
     """Filters in the order in which they are tried: the first that drops a row is its reason."""
     dedup: Dedup = Dedup()
     decontaminate: Decontaminate = Decontaminate()
+    recaption: Recaption | None = None
     limits: Limits = Limits()
     tokenize: Tokenize = Tokenize()
 
@@ -228,6 +257,11 @@ class CorpusSpec(_Model):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two sources are called {name!r}")
+        asking = [source.name for source in self.sources if source.recaption]
+        if asking and self.recaption is None:
+            raise ValueError(f"source {asking[0]}: recaption = ... wants a table [recaption] that says by which model")
+        if self.recaption is not None and not asking:
+            raise ValueError("recaption: no source asks for it; set recaption = 1.0 in those that are to have it")
         return self
 
 

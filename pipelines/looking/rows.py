@@ -187,7 +187,8 @@ def numeric(values: pa.ChunkedArray) -> bool:
 def contents(
     corpus: Store, snapshot: Snapshot, places: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], dict[str, Any]]:
-    """Raw rows (messages, images, key) by (entry, row). Each shard is opened once."""
+    """Raw rows (messages, images, key) by (entry, row), with the messages that are trained on and, where a model wrote
+    the caption, what the source says as `source_messages`. Each shard is opened once."""
     found = {}
     for entry in sorted({entry for entry, _ in places}):
         table = ledger.open_input(corpus, snapshot.shards[entry].upstream["raw"])[1].table(

@@ -184,6 +184,8 @@ def _blank(layer: str, row: dict[str, Any]) -> dict[str, Any]:
         return {"key": "", "messages": [], "images": [], **row}
     if layer == "raw":
         return {"key": "", "messages": [], "images": [], "lost_images": [], **row}
+    if layer == "recaption":
+        return {"used": False, "messages": [], **row}
     if layer == "decision" and row["outcome"] == Outcome.OK and row["reason"] is None:
         return {**row, "reason": Drop.TAKEN_DOWN.value}
     return row
@@ -232,7 +234,7 @@ class _Rewriter:
         """All layers of a shard without the rows, in their order."""
         old = self._as_it_is(entry).layers
         made: dict[str, ShardManifest] = {}
-        waiting = [layer for layer in ("rows", "raw") if layer in old]
+        waiting = [layer for layer in ("rows", "raw", "recaption") if layer in old]
         signals = sorted(layer for layer in old if layer.startswith(SIGNALS))
         while signals:  # those that others read come before them
             ready = [layer for layer in signals if not {*old[layer].inputs} & {*signals} - {layer}]

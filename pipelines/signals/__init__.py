@@ -60,6 +60,9 @@ The first three are missing from rows whose images could not be had, `header` an
 """
 OF_IMAGES = frozenset({"images", "header", "picture"})
 """Needs that take the bytes of images."""
+OF_TEXT = frozenset({"text", "caption"})
+"""Needs that take what a row says. A signal with other needs alone must not look at it: it is not measured again when a
+model writes other captions. One without needs may."""
 OF_A_PICTURE = frozenset({"header", "picture"})
 """Needs that no row of a text source meets."""
 

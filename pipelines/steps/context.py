@@ -15,6 +15,7 @@ from pipelines.shardio import ShardError, Written
 from pipelines.signals import Signal
 from pipelines.steps.changes import Superseded
 from pipelines.steps.health import Unhealthy, check_health
+from schemas.layers import says
 from schemas.manifest import Fingerprints, ShardManifest, Snapshot, TrainSummary
 from schemas.sample import Task
 from schemas.spec import CorpusSpec, Operations, Source
@@ -59,6 +60,11 @@ class Shard:
     def inputs(self, *layers: str) -> dict[str, str]:
         """Layer to sha256 of this shard's file there: what a step's key is made of."""
         return {layer: self.layers[layer].sha256 for layer in layers}
+
+    @property
+    def says(self) -> str:
+        """The layer that holds what its rows say."""
+        return says(self.layers)
 
     def with_layers(self, *manifests: ShardManifest) -> Shard:
         """This shard with more layers."""
@@ -108,6 +114,16 @@ class Build:
         """
         signals = {signal.name: signal for selection in self.selections.values() for signal in selection.signals}
         return {name: signal_spec(signal) for name, signal in signals.items()}
+
+    @cached_property
+    def recaption_specs(self) -> dict[str, ledger.StepSpec]:
+        """How captions are written, by source; only those that ask for it.
+
+        Raises ValueError or FileNotFoundError with one line where an option names what does not exist.
+        """
+        from pipelines.steps.recaption import step_spec
+
+        return {one.name: step_spec(self.spec, one.recaption) for one in self.spec.sources if one.recaption}
 
     def work(self, shard: Shard, spec: ledger.StepSpec, inputs: Mapping[str, str], extra: E) -> LayerWork[E]:
         """One shard for a step that makes one layer; see LayerWork."""

@@ -141,9 +141,9 @@ def step_spec(rules: Rules) -> ledger.StepSpec:
 
 
 def _inputs(shard: Shard, filters: Sequence[Filter]) -> dict[str, str]:
-    """The signals that decide, and the contamination layer: others may come and go."""
+    """The signals that decide, the contamination layer, and which rows lack a caption: others may come and go."""
     names = {"image", *(field.partition(".")[0] for field in fields_of(filters))}
-    layers = {"contamination", *(signal_layer(name) for name in names)}
+    layers = {"contamination", "recaption", *(signal_layer(name) for name in names)}
     return shard.inputs(*sorted(layers & shard.layers.keys()))
 
 

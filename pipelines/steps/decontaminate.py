@@ -22,7 +22,7 @@ from pipelines.shardio import write_table
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
 from pipelines.steps.judge import count_contaminated
 from pipelines.steps.signal_table import signal_table
-from schemas.layers import CONTAMINATION, signal_layer
+from schemas.layers import CONTAMINATION, says, signal_layer
 from schemas.spec import Decontaminate
 from storage.store import Store
 
@@ -70,10 +70,10 @@ def compared(corpus: Store, paths: Mapping[str, str], index: Index, max_pixels: 
     looked_at = (count > 1) | ((count == 1) & ~hashed)
     items: list[str | None] = []
     by: list[str | None] = []
-    columns = ["messages", "images"] if looked_at.any() else ["messages"]
+    said = ledger.open_input(corpus, paths[says(paths)])[1].table(["messages"]).column("messages")
     start = 0
-    for batch in ledger.open_input(corpus, paths["raw"])[1].batches(columns):
-        for place, messages in enumerate(batch.column("messages").to_pylist()):
+    for batch in ledger.open_input(corpus, paths["raw"])[1].batches(["images"]):
+        for place in range(batch.num_rows):
             row = start + place
             found = {"sha256": NONE, "phash": int(near[row]), "text": NONE}
             if count[row] == 1:
@@ -82,7 +82,7 @@ def compared(corpus: Store, paths: Mapping[str, str], index: Index, max_pixels: 
                 exact, close = _pictures(batch.column("images")[place].as_py(), index, max_pixels)
                 found["sha256"], found["phash"] = min(found["sha256"], exact), min(found["phash"], close)
             if found["sha256"] == found["phash"] == NONE:
-                found["text"] = index.by_text(message["text"] for message in messages)
+                found["text"] = index.by_text(message["text"] for message in said[row].as_py())
             kind = next((kind for kind, item in found.items() if item != NONE), None)
             by.append(kind)
             items.append(None if kind is None else index.names[found[kind]])
@@ -118,7 +118,8 @@ def decontaminate(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     spec = ledger.StepSpec("contamination", VERSION, config, set_digests(settings.sets))
     signals = {signal_layer("image"), signal_layer("phash")}
     works = [
-        build.work(shard, spec, shard.inputs("raw", *sorted(signals & shard.layers.keys())), None) for shard in shards
+        build.work(shard, spec, shard.inputs("raw", shard.says, *sorted(signals & shard.layers.keys())), None)
+        for shard in shards
     ]
     with run_folder_in(build.scratch, "decontaminate") as scratch:
 

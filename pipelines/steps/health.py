@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from schemas.reasons import Drop, Outcome
+from schemas.reasons import NO_CAPTION, Drop, Outcome
 
 GATE_ROWS = 20
 """A shard of fewer rows is judged as if good ones made up this number: two dead links of three prove nothing."""
@@ -24,12 +24,13 @@ class Unhealthy(ValueError):
 def check_health(counts: Mapping[str, int], max_failed_share: float, remedy: str) -> None:
     """Judge a shard of any layer by its rows per outcome or reason.
 
-    Of all rows, those that could not be loaded or decoded; of those that were to be tokenized, those that could not be.
+    Of all rows, those that could not be loaded or decoded, and those for which a model was to write a caption and wrote
+    none; of those that were to be tokenized, those that could not be.
     Rows that a filter dropped did not fail.
 
     Raises Unhealthy with one line that ends in `remedy`.
     """
-    for failures, among in ((NOT_LOADED, counts), ((Drop.TOKENIZE_FAILED.value,), TOKENIZED)):
+    for failures, among in ((NOT_LOADED, counts), (NO_CAPTION, counts), ((Drop.TOKENIZE_FAILED.value,), TOKENIZED)):
         failed, total = _sum(counts, failures), _sum(counts, among)
         if failed > max_failed_share * max(total, GATE_ROWS):
             found = sorted((-counts[name], name) for name in failures if counts.get(name))

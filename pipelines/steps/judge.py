@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.filters import Filter, Mask
-from pipelines.steps.signal_table import CONTAMINATED
-from schemas.reasons import Drop, Outcome
+from pipelines.steps.signal_table import CONTAMINATED, NOT_RECAPTIONED
+from schemas.reasons import AS_SOURCE, RECAPTIONED, Drop, Outcome
 
 CLEAN = "clean"
 """Name of the number of rows that hold nothing of an evaluation set, in the counts of the layer."""
@@ -31,7 +31,7 @@ def loaded(signals: pa.Table) -> pa.Table:
 def judge(signals: pa.Table, filters: Sequence[Filter], gates: Mapping[str, Any]) -> np.ndarray:
     """Reason (str) per row, None where nothing drops it or its images did not load: object[N].
 
-    That a row holds something of an evaluation set comes first, then filters in their order, those that compare rows
+    That a row holds something of an evaluation set comes first, then that it has no caption, then filters in their order, those that compare rows
     after all others.
 
     Args:
@@ -45,6 +45,11 @@ def judge(signals: pa.Table, filters: Sequence[Filter], gates: Mapping[str, Any]
         contaminated = undecided & signals.column(CONTAMINATED).is_valid().to_numpy()
         reasons[contaminated] = Drop.CONTAMINATED.value
         undecided &= ~contaminated
+    if NOT_RECAPTIONED in signals.column_names:
+        why = np.array(signals.column(NOT_RECAPTIONED).to_pylist(), dtype=object)
+        failed = undecided & signals.column(NOT_RECAPTIONED).is_valid().to_numpy()
+        reasons[failed] = why[failed]
+        undecided &= ~failed
     for filter in sorted(filters, key=lambda filter: filter.gate is not None):
         dropped = undecided & filter.drops(signals, gates.get(filter.name))
         reasons[dropped] = filter.reason
@@ -55,6 +60,14 @@ def judge(signals: pa.Table, filters: Sequence[Filter], gates: Mapping[str, Any]
 def standing(reasons: np.ndarray) -> Mask:
     """Where `judge` gave no reason: bool[N]."""
     return np.array([reason is None for reason in reasons], dtype=bool)
+
+
+def count_recaptions(table: pa.Table) -> Counter[str]:
+    """Rows of a recaption layer by what became of them."""
+    counts: Counter[str] = Counter()
+    for reason, used in zip(table.column("reason").to_pylist(), table.column("used").to_pylist(), strict=True):
+        counts[reason or (RECAPTIONED if used else AS_SOURCE)] += 1
+    return counts
 
 
 def count_contaminated(table: pa.Table) -> Counter[str]:

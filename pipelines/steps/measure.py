@@ -15,7 +15,7 @@ from typing import Any
 from pipelines import ledger
 from pipelines.row import ImageProblem, Row
 from pipelines.shardio import ShardWriter
-from pipelines.signals import MEASURED, NOT_MEASURED, OF_IMAGES, OUTCOME, Model, Signal, Values
+from pipelines.signals import MEASURED, NOT_MEASURED, OF_IMAGES, OF_TEXT, OUTCOME, Model, Signal, Values
 from pipelines.steps.context import Build, LayerWork, Shard, committed, judge_layer
 from pipelines.steps.device import Device, pick_device
 from pipelines.steps.prefetch import chunks, ordered_map
@@ -107,11 +107,18 @@ class MeasureStep:
         if needs & OF_IMAGES:
             columns.append("images")
         _, reader = ledger.open_input(self.corpus, work.shard.path("raw"))
+        said = self._messages(work.shard)
         earlier = {name: self._values(path) for name, path in work.earlier.items()}
         for batch in reader.batches(columns):
             for raw in batch.to_pylist(maps_as_pydicts="strict"):
-                row = Row(work.shard.task, max_pixels=self.max_pixels, **{"images": (), **raw})
+                row = Row(work.shard.task, max_pixels=self.max_pixels, **{"images": (), **raw, **next(said, {})})
                 yield row, {name: next(rows) for name, rows in earlier.items()}
+
+    def _messages(self, shard: Shard) -> Iterator[dict[str, Any]]:
+        """What stands in for the messages of the rows, in their order; nothing where they are those of the source."""
+        if shard.says != "raw":
+            for batch in ledger.open_input(self.corpus, shard.path(shard.says))[1].batches(["messages"]):
+                yield from batch.to_pylist()
 
     def _values(self, path: str) -> Iterator[Values | None]:
         """Rows of a signal's shard, None for those that were not measured."""
@@ -192,7 +199,9 @@ def _works(build: Build, shard: Shard) -> list[LayerWork[Signal]]:
     """Every signal that a shard is to have."""
     works: dict[str, LayerWork[Signal]] = {}
     for signal in build.selections[shard.source].signals:
-        inputs = shard.inputs("raw") | {signal_layer(name): works[name].key for name in signal.reads}
+        # What looks at nothing but pictures is not measured again because of another caption.
+        said = () if signal.needs and not signal.needs & OF_TEXT else (shard.says,)
+        inputs = shard.inputs("raw", *said) | {signal_layer(name): works[name].key for name in signal.reads}
         works[signal.name] = build.work(shard, build.signal_specs[signal.name], inputs, signal)
     return list(works.values())
 

@@ -52,6 +52,10 @@ def spec_content(build: Build) -> dict[str, Any]:
         }
     if build.spec.decontaminate.sets:
         content["decontaminate"]["sets"] = sorted(build.spec.decontaminate.sets)  # what is in them: the snapshot says
+    if build.spec.recaption is not None:
+        content["recaption"] = {
+            name: [spec.config_digest, dict(spec.fingerprints)] for name, spec in build.recaption_specs.items()
+        }
     content["sources"].sort(key=lambda source: source["name"])
     content.pop("filters", None)
     return content

@@ -16,9 +16,12 @@ from storage.store import Store
 CONTAMINATED = "contamination.item"
 """Column of a table of signals that says which item of an evaluation set a row holds; absent if no sets are named."""
 
+NOT_RECAPTIONED = "recaption.reason"
+"""Column that says why a row which was to take a model's caption has none; absent if none is asked for."""
+
 
 def signal_table(corpus: Store, paths: Mapping[str, str], fields: Iterable[str]) -> pa.Table:
-    """Columns `uid`, `image.outcome`, the signal fields asked for and CONTAMINATED, of every row of a shard.
+    """Columns `uid`, `image.outcome`, the signal fields asked for, CONTAMINATED and NOT_RECAPTIONED, of every row of a shard.
 
     Args:
         paths: layer to the path of the shard there; layers that are no signals are left alone.
@@ -51,4 +54,6 @@ def signal_table(corpus: Store, paths: Mapping[str, str], fields: Iterable[str])
             add(path, {name: split_field(name)[1] for name in names})
     if (path := paths.get("contamination")) is not None:
         add(path, {CONTAMINATED: "item"})
+    if (path := paths.get("recaption")) is not None:
+        add(path, {NOT_RECAPTIONED: "reason"})
     return pa.table(found)

@@ -8,7 +8,7 @@ say), are copied from there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,7 @@ class TokenizeStep:
         _, raw = ledger.open_input(self.corpus, shard.path("raw"))
         prepared = ordered_map(
             lambda row: row if isinstance(row, Prepared) else self._prepare(row, shard.task, work.extra.template),
-            self._kept(raw, keep, Earlier(self.corpus, work.extra.earlier)),
+            self._kept(raw, self._said(shard), keep, Earlier(self.corpus, work.extra.earlier)),
             threads=self.device.threads,
             ahead=2 * self.device.batch,
         )
@@ -129,14 +129,26 @@ class TokenizeStep:
                 advance(1)
         work.commit(self.corpus, writer.written, counts, summarise(uids, lengths, raw.table(["uid", "licence"])))
 
-    def _kept(self, raw: ShardReader, keep: Sequence[bool], earlier: Earlier) -> Iterator[dict[str, Any] | Prepared]:
+    def _said(self, shard: Shard) -> pa.ChunkedArray | None:
+        """What stands in for the messages of the rows, if anything does."""
+        if shard.says == "raw":
+            return None
+        return ledger.open_input(self.corpus, shard.path(shard.says))[1].table(["messages"]).column("messages")
+
+    def _kept(
+        self, raw: ShardReader, said: pa.ChunkedArray | None, keep: Sequence[bool], earlier: Earlier
+    ) -> Iterator[dict[str, Any] | Prepared]:
         """The kept rows in order: as they are in the raw shard, or finished where an earlier train shard has them."""
         first = 0
         for batch in raw.batches():
             uids = batch.column("uid").to_pylist()
             for index in np.flatnonzero(keep[first : first + batch.num_rows]).tolist():
                 row = earlier.get(uids[index])
-                yield Prepared(row) if row is not None else batch.slice(index, 1).to_pylist()[0]
+                if row is not None:
+                    yield Prepared(row)
+                    continue
+                found = batch.slice(index, 1).to_pylist()[0]
+                yield found if said is None else {**found, "messages": said[first + index].as_py()}
             first += batch.num_rows
 
     def _prepare(self, row: dict[str, Any], task: Task, template: Template) -> Prepared:
@@ -237,11 +249,16 @@ def step_spec(source: Source, limits: Limits, settings: Tokenize, fingerprints: 
     return ledger.StepSpec("train", VERSION, config, prints)
 
 
-def reusable(manifests: Sequence[ShardManifest], spec: ledger.StepSpec, raw: str) -> tuple[str, ...]:
+def reusable(manifests: Sequence[ShardManifest], spec: ledger.StepSpec, inputs: Mapping[str, str]) -> tuple[str, ...]:
     """Paths of those train shards whose rows would come out the same again."""
-    same = (spec.config_digest, spec.fingerprints, raw)
-    found = (m for m in manifests if (m.config, m.fingerprints, m.inputs["raw"]) == same)
+    same = (spec.config_digest, spec.fingerprints, {**inputs})
+    found = (m for m in manifests if (m.config, m.fingerprints, _content(m.inputs)) == same)
     return tuple(ledger.path_of(manifest) for manifest in found)
+
+
+def _content(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Those inputs of a train shard that rows are made from; decisions say which."""
+    return {layer: sha256 for layer, sha256 in inputs.items() if layer != "decision"}
 
 
 def tokenize(build: Build, shards: Sequence[Shard]) -> list[Shard]:
@@ -252,9 +269,10 @@ def tokenize(build: Build, shards: Sequence[Shard]) -> list[Shard]:
     for shard in shards:
         source = build.source(shard.source)
         how = step_spec(source, spec.limits, spec.tokenize, build.fingerprints)
-        earlier = reusable(made[source.name].get(shard.name, ()), how, shard.layers["raw"].sha256)
+        inputs = shard.inputs("raw", shard.says, "decision")
+        earlier = reusable(made[source.name].get(shard.name, ()), how, _content(inputs))
         extra = TokenizeWork(source.template, earlier)
-        works.append(build.work(shard, how, shard.inputs("raw", "decision"), extra))
+        works.append(build.work(shard, how, inputs, extra))
 
     def step() -> TokenizeStep:
         with_codes = any(source.task == "generation" for source in spec.sources)

@@ -1,0 +1,66 @@
+"""A Janus of our own, in either layout: the one that describes what it draws.
+
+Pictures are described one at a time, so that an answer depends on no other row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pipelines.captioners import Answer, Asked, Sampling
+from pipelines.captioners import Options as Base
+from pipelines.captioners.transformers import folder_digest
+from pipelines.signals import Device
+from pipelines.steps.device import reproducible
+from schemas.sample import IMAGE_MARK, Message
+from schemas.spec import Precision
+
+VERSION = 1
+OPERATIONAL = ()
+
+
+class Options(Base):
+    """Which model."""
+
+    model: str
+    """Its folder or hub id."""
+    precision: Precision = "fp32"
+
+
+def fingerprint(options: Options) -> dict[str, str]:
+    """A digest of the files of the model's folder."""
+    return {"model": folder_digest(options.model)}
+
+
+class Captioner:
+    """A loaded Janus."""
+
+    at_once = 16
+
+    def __init__(self, options: Options, sampling: Sampling, device: Device) -> None:
+        import torch
+
+        from janus.model.checkpoints.model_folder import load_janus
+
+        self._sampling, self._device, self._precision = sampling, device.name, options.precision
+        self._model, self._processor = load_janus(options.model, device=device.name, dtype=torch.float32)
+        self._model.eval()
+
+    def describe(self, asked: Sequence[Asked], done: Callable[[int, Answer], None]) -> None:
+        """Describe one picture after the other."""
+        from janus.model.inference.answering import answer_and_end
+
+        for index, one in enumerate(asked):
+            message = Message(role="user", text=f"{IMAGE_MARK}\n{one.prompt}")
+            with reproducible(self._precision, self._device):
+                ((text, ended),) = answer_and_end(
+                    self._model,
+                    self._processor,
+                    [[message]],
+                    [[one.picture]],
+                    max_new_tokens=self._sampling.max_tokens,
+                    temperature=self._sampling.temperature,
+                    top_p=self._sampling.top_p if self._sampling.temperature else None,
+                    seeds=[one.seed],
+                )
+            done(index, Answer(text, truncated=not ended))
