@@ -29,6 +29,7 @@ from pipelines.signals import Signal, load_signal
 from pipelines.sources import preview
 from pipelines.steps.context import signal_spec
 from pipelines.steps.health import Unhealthy, check_health
+from pipelines.steps.recaption import step_spec
 from schemas.reasons import Outcome
 from schemas.sample import ImageRef, Sample
 from schemas.spec import CorpusSpec, Limits, Source
@@ -67,13 +68,16 @@ def check(spec: CorpusSpec) -> Fingerprints:
 
 
 def check_settings(spec: CorpusSpec, mistakes: Collected) -> None:
-    """Collect what is wrong with signals, filters and their models, and with evaluation sets."""
+    """Collect what is wrong with signals, filters and their models, with recaptioning, and with evaluation sets."""
     signals: Iterable[Signal] = _loadable(spec)
     with mistakes:
         signals = [signal for selection in select(spec).values() for signal in selection.signals]
     for signal in {signal.name: signal for signal in signals}.values():
         with mistakes:
             signal_spec(signal)
+    with mistakes:
+        for share in {source.recaption for source in spec.sources if source.recaption}:
+            step_spec(spec, share)
     for name, path in spec.decontaminate.sets.items():
         with mistakes:
             files_of(name, path)

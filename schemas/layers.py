@@ -1,7 +1,7 @@
 """The Arrow schema of every layer (design D2). Layers lie side by side: row i of one is row i of the next.
 
-rows → raw → recaption → signals → contamination → decision (all rows of a shard, sorted by uid) and train (the kept rows only, in
-the same order).
+rows → raw → recaption → signals → contamination → decision (all rows of a shard, sorted by uid) and train (the kept
+rows only, in the same order).
 
 Each layer has a version of its own, in its files and in their keys (design D14). A change of columns or of their
 meaning raises that one and is a line in CHANGELOG.md; readers refuse another version. The signals are a layer each,

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from janus.images import ImageProblem, inspect
 from pipelines import ledger
+from pipelines.recaption.said import said_instead
 from pipelines.shardio import ShardError
 from pipelines.steps.collect_garbage import snapshot_names
 from schemas.layers import SIGNALS
@@ -68,18 +69,22 @@ def exported_rows(corpus: Store, shard: SnapshotShard, signals: Sequence[str]) -
         name: _values(corpus, shard.upstream[f"{SIGNALS}{name}"]) if f"{SIGNALS}{name}" in shard.upstream else None
         for name in signals
     }
+    said = said_instead(corpus, shard.upstream)
     at = row = 0
     for batch in ledger.open_input(corpus, shard.upstream["raw"])[1].batches():
         for index in range(batch.num_rows):  # one row's pictures at a time
             measured = {name: None if rows is None else next(rows) for name, rows in values.items()}
-            decision, row = decided[row], row + 1
+            decision, instead = decided[row], None if said is None else said[row]
+            row += 1
             uid = batch.column("uid")[index].as_py()
             if decision["outcome"] != Outcome.OK or (decision["reason"] or Drop.KEPT) != Drop.KEPT:
                 continue
             if at == len(kept) or uid != kept[at]:
                 continue  # too long, or not to be tokenized
             at += 1
-            yield {**_exported(batch.slice(index, 1).to_pylist()[0], shard), "signals": measured}
+            raw = batch.slice(index, 1).to_pylist()[0]
+            raw |= {} if instead is None else {"messages": instead.as_py()}
+            yield {**_exported(raw, shard), "signals": measured}
     if at != len(kept):
         raise ShardError(f"{shard.path}: holds rows that {shard.upstream['raw']} lacks; run python -m pipelines.verify")
 

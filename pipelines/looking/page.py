@@ -198,6 +198,8 @@ def _card(row: Mapping[str, Any], raw: Mapping[str, Any], winner: Mapping[str, A
     else:
         shown = tag("div", *(tag("figure", picture) for picture in pictures), class_="pair") if pictures else Raw("")
     texts = [tag("p", text_of(raw))]
+    if (source := {"messages": raw.get("source_messages", raw["messages"])})["messages"] != raw["messages"]:
+        texts.append(tag("p", "source: ", text_of(source), class_="soft"))
     if winner is not None and text_of(winner) != text_of(raw):
         texts.append(tag("p", "stays: ", text_of(winner), class_="soft"))
     rest = {name: value for name, value in values.items() if name not in why}

@@ -15,6 +15,7 @@ from pipelines import ledger
 from pipelines.filters.where import holds, typed
 from pipelines.looking.snapshots import fates
 from pipelines.reading.where import Node, parse_where
+from pipelines.recaption.said import said_instead
 from pipelines.shardio import uid_array
 from pipelines.signals import field_type
 from pipelines.steps.signal_table import signal_table
@@ -191,11 +192,13 @@ def contents(
     the caption, what the source says as `source_messages`. Each shard is opened once."""
     found = {}
     for entry in sorted({entry for entry, _ in places}):
-        table = ledger.open_input(corpus, snapshot.shards[entry].upstream["raw"])[1].table(
-            ["key", "messages", "images"]
-        )
+        layers = snapshot.shards[entry].upstream
+        table = ledger.open_input(corpus, layers["raw"])[1].table(["key", "messages", "images"])
+        said = said_instead(corpus, layers)
         for row in sorted({row for other, row in places if other == entry}):
             found[entry, row] = table.slice(row, 1).to_pylist()[0]
+            if said is not None:
+                found[entry, row] |= {"source_messages": found[entry, row]["messages"], "messages": said[row].as_py()}
     return found
 
 

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from pipelines import ledger
 from pipelines.readings import FOLDER as READINGS
+from pipelines.recaption.journal import FOLDER as ANSWERS
 from pipelines.removal.entries import Entries, Purge, begin, end, keep_list, pending
 from pipelines.removal.match import Match, match, match_all, rows_of
 from pipelines.shardio import ShardError, ShardReader, Written
@@ -332,8 +333,8 @@ def _entry(entry: SnapshotShard, made: Mapping[str, ShardManifest]) -> SnapshotS
 
 
 def _delete_shards(corpus: Store, uids: frozenset[bytes], on_shard: OnShard) -> None:
-    """Delete every shard of these rows that no snapshot needs, shard files without a manifest, and the messages of
-    readings, which the next build writes again. A manifest goes before its shard."""
+    """Delete every shard of these rows that no snapshot needs, shard files without a manifest, and what readings and
+    unfinished recaptions keep, which the next build makes again. A manifest goes before its shard."""
     needed: set[str] = set()
     for snapshot in _snapshots(corpus):
         for entry in snapshot.shards:
@@ -356,5 +357,6 @@ def _delete_shards(corpus: Store, uids: frozenset[bytes], on_shard: OnShard) -> 
                     continue
         if plain_key(key) not in kept:
             corpus.delete(key)
-    for reading in list(corpus.list(READINGS)):
-        corpus.delete(reading.key)
+    for folder in (READINGS, ANSWERS):
+        for left in list(corpus.list(folder)):
+            corpus.delete(left.key)

@@ -31,8 +31,8 @@ def loaded(signals: pa.Table) -> pa.Table:
 def judge(signals: pa.Table, filters: Sequence[Filter], gates: Mapping[str, Any]) -> np.ndarray:
     """Reason (str) per row, None where nothing drops it or its images did not load: object[N].
 
-    That a row holds something of an evaluation set comes first, then that it has no caption, then filters in their order, those that compare rows
-    after all others.
+    That a row holds something of an evaluation set comes first, then that a model wrote no caption for it, then filters
+    in their order, those that compare rows after all others.
 
     Args:
         signals: columns `image.outcome` and those that the filters read (pipelines/steps/signal_table.py).

@@ -7,12 +7,14 @@ its own, so one that is new to a corpus is the only one that is measured.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines import ledger
+from pipelines.recaption.said import said_instead
 from pipelines.row import ImageProblem, Row
 from pipelines.shardio import ShardWriter
 from pipelines.signals import MEASURED, NOT_MEASURED, OF_IMAGES, OF_TEXT, OUTCOME, Model, Signal, Values
@@ -111,14 +113,16 @@ class MeasureStep:
         earlier = {name: self._values(path) for name, path in work.earlier.items()}
         for batch in reader.batches(columns):
             for raw in batch.to_pylist(maps_as_pydicts="strict"):
-                row = Row(work.shard.task, max_pixels=self.max_pixels, **{"images": (), **raw, **next(said, {})})
+                row = Row(work.shard.task, max_pixels=self.max_pixels, **{"images": (), **raw, **next(said)})
                 yield row, {name: next(rows) for name, rows in earlier.items()}
 
     def _messages(self, shard: Shard) -> Iterator[dict[str, Any]]:
-        """What stands in for the messages of the rows, in their order; nothing where they are those of the source."""
-        if shard.says != "raw":
-            for batch in ledger.open_input(self.corpus, shard.path(shard.says))[1].batches(["messages"]):
-                yield from batch.to_pylist()
+        """What stands in for the messages of the rows, in their order: nothing, where they are those of the source."""
+        said = said_instead(self.corpus, shard.paths)
+        if said is None:
+            yield from itertools.repeat({})
+        else:
+            yield from ({"messages": messages.as_py()} for messages in said)
 
     def _values(self, path: str) -> Iterator[Values | None]:
         """Rows of a signal's shard, None for those that were not measured."""

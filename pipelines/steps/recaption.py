@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,18 +104,18 @@ class RecaptionStep:
             self.loaded = self.engine.module.Captioner(self.engine.options, sampling, self._device())
         return self.loaded
 
-    def _ask(self, rows: Sequence[Row], known: dict[bytes, Answer], journal: Journal) -> dict[bytes, Row]:
+    def _ask(self, rows: Sequence[Row], known: dict[bytes, Answer], journal: Journal) -> set[bytes]:
         """Have those rows described that nothing is known of, and put the answers into `known`.
 
-        Returns the rows by uid whose picture decodes; the others are left to the source's caption, and fail by it.
+        Returns the uids of the rows whose picture decodes; the others fail by it, whatever their caption.
         """
-        whole, asked = {}, []
+        whole, asked = set(), []
         for row in rows:
             try:
                 picture = row.picture(self.settings.side).copy()
             except ImageProblem:
                 continue
-            whole[row.uid] = row
+            whole.add(row.uid)
             if row.uid not in known:
                 picture.thumbnail((self.settings.side, self.settings.side))
                 prompt = self.settings.prompt.replace(SOURCE_CAPTION, row.caption or "")
@@ -133,7 +133,7 @@ class RecaptionStep:
             raise RuntimeError(f"captioner {self.engine.name}: gave no answer for {missing} of {len(asked)} pictures")
         return whole
 
-    def _made(self, row: Row, answer: Answer | None, whole: Mapping[bytes, Row]) -> dict[str, Any] | None:
+    def _made(self, row: Row, answer: Answer | None, whole: Container[bytes]) -> dict[str, Any] | None:
         """Columns of a row that is to take a new caption; None if its picture does not decode."""
         if row.uid not in whole or answer is None:
             return None
@@ -141,7 +141,13 @@ class RecaptionStep:
         if caption is None:
             return {**_unchanged(row), "reason": reason.value if reason else None}
         messages = [{**one, "text": caption} if one["role"] == "caption" else one for one in row.messages]
-        columns = {"uid": row.uid, "caption": caption, "reason": None, "used": True, "messages": messages}
+        columns: dict[str, Any] = {
+            "uid": row.uid,
+            "caption": caption,
+            "reason": None,
+            "used": True,
+            "messages": messages,
+        }
         if self.scorer is None:
             return columns
         old, new = self._scores(row, messages)

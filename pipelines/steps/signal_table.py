@@ -21,7 +21,7 @@ NOT_RECAPTIONED = "recaption.reason"
 
 
 def signal_table(corpus: Store, paths: Mapping[str, str], fields: Iterable[str]) -> pa.Table:
-    """Columns `uid`, `image.outcome`, the signal fields asked for, CONTAMINATED and NOT_RECAPTIONED, of every row of a shard.
+    """Columns `uid`, `image.outcome`, CONTAMINATED, NOT_RECAPTIONED and the signal fields asked for, of a shard's rows.
 
     Args:
         paths: layer to the path of the shard there; layers that are no signals are left alone.

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from janus.images import ImageProblem, load_rgb
 from pipelines import ledger
+from pipelines.recaption.said import said_instead
 from pipelines.shardio import ShardReader, ShardWriter
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
 from pipelines.steps.device import Device, pick_device, reproducible
@@ -113,7 +114,7 @@ class TokenizeStep:
         _, raw = ledger.open_input(self.corpus, shard.path("raw"))
         prepared = ordered_map(
             lambda row: row if isinstance(row, Prepared) else self._prepare(row, shard.task, work.extra.template),
-            self._kept(raw, self._said(shard), keep, Earlier(self.corpus, work.extra.earlier)),
+            self._kept(raw, said_instead(self.corpus, shard.paths), keep, Earlier(self.corpus, work.extra.earlier)),
             threads=self.device.threads,
             ahead=2 * self.device.batch,
         )
@@ -128,12 +129,6 @@ class TokenizeStep:
                     lengths.append(item.row["length"])
                 advance(1)
         work.commit(self.corpus, writer.written, counts, summarise(uids, lengths, raw.table(["uid", "licence"])))
-
-    def _said(self, shard: Shard) -> pa.ChunkedArray | None:
-        """What stands in for the messages of the rows, if anything does."""
-        if shard.says == "raw":
-            return None
-        return ledger.open_input(self.corpus, shard.path(shard.says))[1].table(["messages"]).column("messages")
 
     def _kept(
         self, raw: ShardReader, said: pa.ChunkedArray | None, keep: Sequence[bool], earlier: Earlier
