@@ -65,7 +65,7 @@ class Captioner:
             self._model: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, trust_remote_code=False, use_safetensors=True
             )
-        except (OSError, KeyError, ImportError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
             line = str(error).strip().splitlines()[0]
             raise ValueError(f"{folder}: not a model that transformers opens as image-text-to-text: {line}") from None
         self._model.eval().to(device.name)
