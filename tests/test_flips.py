@@ -151,7 +151,9 @@ COMMANDS: dict[str, dict[str, Callable[[World], Told]]] = {
     "corpus": {
         "build": build,
         "verify": lambda w: call(pipelines.verify.main, w.corpus),
-        "mixture": lambda w: call(janus.data.mixture.main, w.corpus, "--preset", "tiny", "--stage", 2, *TRAIN[10:20]),
+        "mixture": lambda w: call(
+            janus.data.mixture.main, w.corpus, "--preset", "tiny", "--stage", 2, *TRAIN[6:8], *TRAIN[10:20]
+        ),
         "train": lambda w: train(w, w.out),
     },
     "run": {

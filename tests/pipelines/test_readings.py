@@ -100,12 +100,12 @@ def test_a_source_without_a_row_stops_the_build(model: Path, tmp_path: Path) -> 
 def test_a_snapshot_without_a_row_is_not_published(model: Path, tmp_path: Path) -> None:
     source = folder_source(image_folder(tmp_path / "photos", [1, 2]))
     filters = {"caption_length": {"min_words": 99}}
-    with pytest.raises(ValueError, match=r"no row is kept \(caption_length 2\), so nothing is published; allow_empty"):
-        build(spec(model, [source], filters=filters), tmp_path / "c", Operations())
+    allowed = source | {"allow_empty": True}
+    other = folder_source(image_folder(tmp_path / "more", [3]), name="more")
+    with pytest.raises(ValueError, match=r"no row is kept \(caption_length 3\), so nothing is published; allow_empty"):
+        build(spec(model, [allowed, other], filters=filters), tmp_path / "c", Operations())
     assert not (tmp_path / "c" / "LATEST").exists()
-    assert (
-        build(spec(model, [source | {"allow_empty": True}], filters=filters), tmp_path / "c", Operations()).rows() == 0
-    )
+    assert build(spec(model, [allowed], filters=filters), tmp_path / "c", Operations()).rows() == 0
 
 
 def test_a_corpus_does_not_say_where_an_image_folder_lies(model: Path, tmp_path: Path) -> None:
