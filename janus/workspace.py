@@ -192,6 +192,8 @@ def _read(folder: Path) -> Workspace:
     changes: dict[str, Any] = {name: place(getattr(found, name)) for name in ("model", "corpora", "runs", "benchmarks")}
     for name in ("specs", "serve"):
         changes[name] = {key: place(value) for key, value in getattr(found, name).items()}
-    variables = {name: value.replace(HERE, str(folder)) for name, value in found.variables.items()}
-    changes["variables"] = variables
+    changes["variables"] = {
+        name: os.path.normpath(value.replace(HERE, str(folder))) if HERE in value else value
+        for name, value in found.variables.items()
+    }
     return found.model_copy(update=changes)
