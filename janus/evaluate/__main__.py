@@ -6,7 +6,7 @@ import gc
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -72,10 +72,10 @@ def main() -> None:
     arguments, benchmarks = read_command(sys.argv[1:])
     templates = cli.pairs(arguments.prompt, "--prompt", "NAME=TEMPLATE")
     prompt_templates({}, templates, arguments.max_new_tokens)
-    data, workspace = arguments.data, find_workspace()
-    if data is None:
-        data = Path(workspace.benchmarks if workspace else "")
-    chosen = choose(benchmarks, data, arguments.limit)
+    workspace = find_workspace()
+    if arguments.data is None and workspace:
+        arguments = replace(arguments, data=Path(workspace.benchmarks))
+    chosen = choose(benchmarks, arguments.data or Path(), arguments.limit)
     model, out = arguments.model, arguments.out
     if needs_model(chosen) and not model:
         trained, _ = needed_model("--model is missing: a Janus folder or hub id")
@@ -161,7 +161,7 @@ def _measure(
         arguments.sampling,
         arguments.batch_size,
         device=str(world.device),
-        data=arguments.data,
+        data=arguments.data or Path(),
     )
     with progress.shown(cli.console(), name if world.size == 1 else f"{name}, process 1 of {world.size}") as show:
         records = run.evaluate(subject, chosen, out, settings, world, show if world.is_main else lambda *_: None)
