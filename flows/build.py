@@ -136,6 +136,8 @@ def _corpus_flow(stage: int) -> Flow[..., str]:
             serve: Folders to serve on 127.0.0.1 meanwhile, by the "host:port" they stand for; {} for none.
         """
         space = _workspace()
+        if spec is None:
+            space.check_model("there")
         return build_corpus(
             spec or space.spec(stage),
             out or space.corpora,

@@ -63,6 +63,8 @@ def main() -> None:
     paths, out = command.specs or tuple(workspace.specs.values()), command.out or workspace.corpora
     if not paths:
         raise cli.UserError(f"no corpus spec given (see {cli.program(PROG)} --help)")
+    if not command.specs and "janus" not in variables:
+        workspace.check_model("there")
     settled = workspace.settled(variables)
     specs = load_specs(paths, variables, settled)  # a mistake shows before anything starts
     open_store(out)

@@ -76,10 +76,11 @@ class Workspace(pydantic.BaseModel):
             return model
         if not self.model:
             raise UserError(f"--model is missing, and {self.file} names none")
-        self._check_model("with --model")
+        self.check_model("with --model")
         return Path(self.model)
 
-    def _check_model(self, option: str) -> None:
+    def check_model(self, option: str) -> None:
+        """Raise FileNotFoundError with one line, which ends with `option`, unless the workspace's model is there."""
         if self.model and not _is_model(Path(self.model)):
             raise FileNotFoundError(
                 f"{self.model}: no model there, which {self.file} names; `make demo` leaves one in "
@@ -87,12 +88,7 @@ class Workspace(pydantic.BaseModel):
             )
 
     def settled(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """The variables of a corpus spec: those given, and the workspace's others.
-
-        Raises FileNotFoundError with one line where the model would be the workspace's and is not there.
-        """
-        if "janus" not in variables and "janus" not in self.variables:
-            self._check_model("as the variable janus")
+        """The variables of a corpus spec: those given, and the workspace's others."""
         return {**({"janus": self.model} if self.model else {}), **self.variables, **variables}
 
     def newest_corpus(self, stage: int) -> str:
