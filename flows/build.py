@@ -16,12 +16,14 @@ from prefect import Flow, Task, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
 from flows import crashed_runs, progress
 from flows.artifacts import publish_artifacts
 from flows.serve import serve_all
 from janus.cli import USER_ERRORS
+from janus.workspace import FILE, Workspace, find_workspace
 from pipelines import build as pipelines_build
 from pipelines.engine import is_retryable
 from pipelines.steps.context import Build, Shard
@@ -107,29 +109,43 @@ def _run(spec: CorpusSpec, corpus: str, operations: Operations) -> tuple[Build, 
         return build, publish(build, shards)
 
 
+def _workspace() -> Workspace:
+    return find_workspace() or Workspace()
+
+
 def _corpus_flow(stage: int) -> Flow[..., str]:
     @flow(
         name=f"build-stage{stage}-corpus",
         description=f"Build a stage {stage} corpus from its spec, or bring it up to date. Does only what is missing.",
-        flow_run_name="{spec}",
+        flow_run_name=lambda: flow_run.parameters["spec"] or _workspace().spec(stage),
     )
     def build_stage_corpus(
-        spec: str,
-        out: str = "runs/corpora",
+        spec: str | None = None,
+        out: str | None = None,
         variables: dict[str, str] | None = None,
         operations: Operations | None = None,
         serve: dict[str, str] | None = None,
     ) -> str:
-        """Build one corpus.
+        """Build one corpus. What is not given is taken from the workspace file, janus-forge.toml.
 
         Args:
             spec: Corpus spec (TOML).
             out: Folder that holds corpora; this one becomes OUT/<name of the corpus>.
-            variables: Values of the spec's {variables}.
+            variables: Values of the spec's {variables}, beside those of the workspace.
             operations: How the work is done: workers, engine, connections and so on.
-            serve: Folders to serve on 127.0.0.1 meanwhile, by the "host:port" they stand for.
+            serve: Folders to serve on 127.0.0.1 meanwhile, by the "host:port" they stand for; {} for none.
         """
-        return build_corpus(spec, out, variables or {}, operations or Operations(), serve or {}, stage)
+        space = _workspace()
+        if spec is None:
+            space.check_model("there")
+        return build_corpus(
+            spec or space.spec(stage),
+            out or space.corpora,
+            space.settled(variables or {}),
+            operations or Operations(),
+            space.serve if serve is None else serve,
+            stage,
+        )
 
     return build_stage_corpus
 
@@ -145,8 +161,8 @@ FLOWS = {1: build_stage1_corpus, 2: build_stage2_corpus, 3: build_stage3_corpus}
     description="Bring corpora up to date: only new data is processed, older snapshots keep working.",
 )
 def refresh_corpora(
-    specs: list[str],
-    out: str = "runs/corpora",
+    specs: list[str] | None = None,
+    out: str | None = None,
     variables: dict[str, str] | None = None,
     operations: Operations | None = None,
     serve: dict[str, str] | None = None,
@@ -154,22 +170,29 @@ def refresh_corpora(
 ) -> list[str]:
     """Refresh corpora one after the other, each as a run of its own flow; returns the names of their snapshots.
 
-    A corpus that fails does not keep the others from being refreshed; the run fails at the end, naming it.
+    A corpus that fails does not keep the others from being refreshed; the run fails at the end, naming it. What is not
+    given is taken from the workspace file, janus-forge.toml.
 
     Args:
         specs: Corpus specs (TOML).
         out: Folder that holds the corpora.
-        variables: Values of the specs' {variables}.
+        variables: Values of the specs' {variables}, beside those of the workspace.
         operations: How the work is done.
-        serve: Folders to serve on 127.0.0.1 meanwhile, by the "host:port" they stand for.
+        serve: Folders to serve on 127.0.0.1 meanwhile, by the "host:port" they stand for; {} for none.
         keep_last: Newest snapshots kept of each corpus; shards that none of them uses are deleted.
     """
     how = (operations or Operations()).model_copy(update={"keep_last": keep_last})
+    space = _workspace()
+    out = out or space.corpora
     crashed_runs.claim(out)
+    if specs is None:
+        specs = [spec for _, spec in sorted(space.specs.items())]
+    if not specs:
+        raise ValueError(f"no corpus specs given, and {space.file or FILE} names none")
     names, problems = [], []
     for spec in specs:
         try:
-            build = FLOWS[load_spec(spec, variables or {}).stage]
+            build = FLOWS[load_spec(spec, space.settled(variables or {})).stage]
             names.append(build(spec, out, variables, how, serve))
         except Exception as error:  # a bug in one, too, must not keep the others from being refreshed
             get_run_logger().error("%s", spec, exc_info=None if isinstance(error, USER_ERRORS) else error)

@@ -1,6 +1,7 @@
 """Build corpora from the command line, through the same flows that a Prefect server runs.
 
     python -m flows.corpus build examples/photo-folder.toml --out runs/corpora --set photos=../photos
+    python -m flows.corpus build                                             the specs of the workspace file
 
 Without PREFECT_API_URL a private Prefect server records the runs in runs/prefect and ends with the command.
 """
@@ -16,6 +17,7 @@ import tyro
 
 from flows.api import prefect_api
 from janus import cli
+from janus.workspace import Workspace, find_workspace
 from schemas.spec import CorpusSpec, Operations, load_specs
 from storage.places import join, open_store
 
@@ -33,19 +35,20 @@ class Command:
 
     action: tyro.conf.Positional[Literal["build"]]
     """What to do: build each corpus, or bring it up to date."""
-    specs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SPEC [SPEC ...]")]
-    """Corpus specs (TOML), built one after the other."""
+    specs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SPEC ...]")]
+    """Corpus specs (TOML), built one after the other. By the workspace: its specs."""
     operations: Annotated[Operations, tyro.conf.arg(name=""), tyro.conf.UseAppendAction] = field(
         default_factory=Operations
     )
-    out: str = "runs/corpora"
-    """Folder or address (s3://, gs://, az://) that holds corpora; each becomes OUT/<name of the corpus>."""
+    out: str = ""
+    """Folder or address (s3://, gs://, az://) that holds corpora; each becomes OUT/<name of the corpus>. By the
+    workspace: its folder of corpora; or else runs/corpora."""
     set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
-    """Values of the specs' {variables}."""
+    """Values of the specs' {variables}, beside those of the workspace."""
     serve: Annotated[
         tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="HOST:PORT=FOLDER ...")
     ] = ()
-    """Folders to serve on 127.0.0.1 meanwhile, by the address they stand for."""
+    """Folders to serve on 127.0.0.1 meanwhile, by the address they stand for. By the workspace: its own."""
     dry_run: bool = False
     """Print what each build would take (rows, images to fetch, bytes, tokens, GPU hours, models) and write nothing."""
     images_per_second: float = 200.0
@@ -56,15 +59,20 @@ def main() -> None:
     """Parse the command line and build."""
     command = cli.parse(Command, prog=PROG)
     variables, serve = cli.pairs(command.set, "--set"), cli.pairs(command.serve, "--serve", "HOST:PORT=FOLDER")
-    if not command.specs:
+    workspace = find_workspace() or Workspace()
+    paths, out = command.specs or tuple(workspace.specs.values()), command.out or workspace.corpora
+    if not paths:
         raise cli.UserError(f"no corpus spec given (see {cli.program(PROG)} --help)")
-    specs = load_specs(command.specs, variables)  # a mistake shows before anything starts
-    open_store(command.out)
+    if not command.specs and "janus" not in variables:
+        workspace.check_model("there")
+    settled = workspace.settled(variables)
+    specs = load_specs(paths, variables, settled)  # a mistake shows before anything starts
+    open_store(out)
     if command.dry_run:
         from pipelines.build import print_dry_run
 
         for spec in specs:
-            print_dry_run(spec, join(command.out, spec.name), command.images_per_second)
+            print_dry_run(spec, join(out, spec.name), command.images_per_second)
         return
     with prefect_api(HOME) as wait_for_api:
         from flows import progress
@@ -74,11 +82,11 @@ def main() -> None:
 
         with shown() as on_progress, progress.listening(on_progress):
             wait_for_api()
-            for path, spec in zip(command.specs, specs, strict=True):
-                start, before = time.monotonic(), _latest(join(command.out, spec.name))
-                FLOWS[spec.stage](path, command.out, variables, command.operations, serve)
-                snapshot = load_snapshot(join(command.out, spec.name))
-                print(summary(command.out, spec, snapshot, before, time.monotonic() - start), flush=True)
+            for path, spec in zip(paths, specs, strict=True):
+                start, before = time.monotonic(), _latest(join(out, spec.name))
+                FLOWS[spec.stage](path, out, settled, command.operations, serve or workspace.serve)
+                snapshot = load_snapshot(join(out, spec.name))
+                print(summary(out, spec, snapshot, before, time.monotonic() - start), flush=True)
 
 
 def summary(out: str | Path, spec: CorpusSpec, snapshot: Snapshot, before: str | None, seconds: float) -> str:

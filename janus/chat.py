@@ -1,6 +1,6 @@
 """Talk to a trained Janus about pictures.
 
-python -m janus.chat runs/tiny/stage3/model                                # a conversation
+python -m janus.chat                                                       # a conversation
 python -m janus.chat janus-1.3b --image fish.jpg --ask "What is it?"        # one answer on stdout
 python -m janus.chat janus-1.3b --image a.png b.png --ask "Which is larger?" "Why?"
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from janus.cli import console, escape, parse, run
+from janus.workspace import needed_model
 from schemas.printable import printable_lines
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ _HELP = "/image FILE adds a picture to your next message, /reset starts over, /q
 class Chat:
     """Talk to a trained Janus about pictures."""
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """Model folder."""
+    model: Annotated[Path | None, tyro.conf.Positional] = None
+    """Model folder or hub id. By the workspace: the model of the last stage that is done."""
     image: tuple[Path, ...] = ()
     """Pictures for the first question."""
     ask: tuple[str, ...] = ()
@@ -94,12 +95,13 @@ class Conversation:
 def main() -> None:
     """The command."""
     command = parse(Chat, prog="python -m janus.chat")
+    folder = command.model or needed_model("no model named")[0]
     from janus.model.checkpoints.model_folder import load_janus
     from janus.model.device import placement
 
     conversation = Conversation(command.system, pending=[read_picture(path) for path in command.image])
     device, dtype = placement(command.device)
-    model, processor = load_janus(command.model, dtype=dtype, device=device)
+    model, processor = load_janus(folder, dtype=dtype, device=device)
     if command.ask:
         for question in command.ask:
             reply(command, model, processor, conversation, question)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from janus.cli import console, parse, run
+from janus.workspace import needed_model
 from schemas.files import TEMPORARY
 
 
@@ -38,7 +39,8 @@ class Export:
     """
 
     folder: Annotated[Path | None, tyro.conf.Positional] = None
-    """Model folder to read: safetensors or pytorch_model.bin, in one file or sharded."""
+    """Model folder to read: safetensors or pytorch_model.bin, in one file or sharded. Without it and --run, by the
+    workspace: the model of the last stage that is done."""
     run: Path | None = None
     """Run folder of janus.train to take a checkpoint of, in place of a model folder."""
     step: int = 0
@@ -58,8 +60,10 @@ class Export:
 def main() -> None:
     """The command."""
     command = parse(Export, prog="python -m janus.export")
-    if (command.folder is None) == (command.run is None):
+    if command.folder is not None and command.run is not None:
         raise ValueError("name a model folder to read, or a run with --run: one of the two")
+    if command.folder is None and command.run is None:
+        command = replace(command, folder=needed_model("no model folder named, nor a run")[0])
     if command.folder is not None:
         if command.step:
             raise ValueError(f"--step {command.step} is of a run: name it with --run")

@@ -1,5 +1,6 @@
 """Draw images for prompts.
 
+    python -m janus.generate "a red circle left of a blue square"
     python -m janus.generate runs/tiny/stage3/model "a red circle left of a blue square" --images 4 --out pictures
     python -m janus.generate janus-1.3b --prompts prompts.txt --images 8 --seed 100 --out pictures
 
@@ -10,29 +11,28 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from janus.cli import console, parse, run
+from janus.workspace import needed_model
 from schemas.files import atomic_file, write_file
 
 if TYPE_CHECKING:
     import numpy as np
-
-"""Pixels between the pictures of a grid."""
 
 
 @dataclass(frozen=True)
 class Generate:
     """Draw images for prompts with a trained Janus."""
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """Model folder."""
-    text: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Prompts."""
+    words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL] [PROMPT ...]")] = ()
+    """Prompts. The first word is the model if it is a folder, or has a slash and no blank, as hub ids do."""
+    model: str = ""
+    """Model folder or hub id; all words are prompts then. By the workspace: the model of the last stage done."""
     prompts: Path | None = None
     """File with one prompt per line, instead of or besides prompts on the command line."""
     out: Path = Path("pictures")
@@ -41,8 +41,9 @@ class Generate:
     """Images per prompt, with seeds `seed`, `seed` + 1 ..."""
     seed: int = 0
     """Seed of the first image of every prompt. A prompt and a seed give one image, whatever else is drawn with it."""
-    template: Literal["chat", "plain"] = "chat"
-    """How the prompt is put: chat after stage 3, plain (the caption alone) after stages 1 and 2."""
+    template: Literal["chat", "plain"] | None = None
+    """How the prompt is put: chat after stage 3, plain (the caption alone) after stages 1 and 2. Of a model that is
+    named, chat by default."""
     cfg_scale: float = 5.0
     """Classifier-free guidance: 1 is none; the published models use 5, small ones less."""
     temperature: float = 1.0
@@ -60,6 +61,7 @@ class Generate:
 def main() -> None:
     """The command."""
     command = parse(Generate, prog="python -m janus.generate")
+    command, template = choose_model(command)
     prompts = read_prompts(command)
     if command.images < 1:
         raise ValueError(f"--images {command.images}: expected 1 or more")
@@ -78,7 +80,7 @@ def main() -> None:
             model,
             processor,
             [prompt for prompt, _ in jobs],
-            template=command.template,
+            template=template,
             cfg_scale=command.cfg_scale,
             temperature=command.temperature,
             top_k=command.top_k,
@@ -87,10 +89,24 @@ def main() -> None:
             batch_size=command.batch_size,
             on_progress=lambda done: progress.update(bar, completed=done),
         )
-    settings = {"model": command.model.name, "template": command.template, "cfg_scale": command.cfg_scale}
+    settings = {"model": Path(command.model).name, "template": template, "cfg_scale": command.cfg_scale}
     settings |= {"temperature": command.temperature, "top_k": command.top_k, "top_p": command.top_p}
     write_pictures(command.out, pictures, jobs, columns=command.images, settings=settings)
     console().print(f"[green]wrote[/] {len(jobs)} images and grid.png to {command.out}")
+
+
+def choose_model(command: Generate) -> tuple[Generate, str]:
+    """The command with its `model`, and prompts alone in `words`; the template.
+
+    Raises ValueError or FileNotFoundError with one line where no model is named and the workspace has none.
+    """
+    model, words, template = command.model, command.words, command.template
+    if not model and words and (Path(words[0]).is_dir() or re.fullmatch(r"\S*/\S*", words[0])):
+        model, words = words[0], words[1:]
+    if not model:
+        folder, stage = needed_model("no model named")
+        model, template = str(folder), template or ("chat" if stage == 3 else "plain")
+    return replace(command, model=model, words=words), template or "chat"
 
 
 def read_prompts(command: Generate) -> list[str]:
@@ -100,7 +116,7 @@ def read_prompts(command: Generate) -> list[str]:
         FileNotFoundError: there is no such file.
         ValueError: no prompt at all.
     """
-    prompts = list(command.text)
+    prompts = list(command.words)
     if command.prompts is not None:
         if not command.prompts.is_file():
             raise FileNotFoundError(f"{command.prompts}: no such prompt file")

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +26,7 @@ from pipelines.steps.context import Build, Shard
 from schemas.manifest import LATEST, Snapshot, load_snapshot
 from schemas.printable import printable
 from schemas.spec import CorpusSpec, Operations
-from storage.places import Place, as_store
+from storage.places import Place, as_store, join
 
 Step = Callable[[Build, Sequence[Shard]], list[Shard]]
 
@@ -169,12 +169,15 @@ class Command:
 
     spec: tyro.conf.Positional[Path]
     """Corpus spec (TOML)."""
-    corpus: str
-    """Corpus folder, made if absent, or an address: s3://, gs:// or az://."""
-    operations: Annotated[Operations, tyro.conf.arg(name=""), tyro.conf.UseAppendAction]
+    operations: Annotated[Operations, tyro.conf.arg(name=""), tyro.conf.UseAppendAction] = field(
+        default_factory=Operations
+    )
     """How the work is done."""
+    corpus: str = ""
+    """Corpus folder, made if absent, or an address: s3://, gs:// or az://. By the workspace: CORPORA/<name of the
+    corpus>."""
     set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
-    """Values of the spec's {variables}."""
+    """Values of the spec's {variables}, beside those of the workspace."""
     dry_run: bool = False
     """Print what a build would take (rows, images to fetch, bytes, tokens, GPU hours, models) and write nothing."""
     images_per_second: float = 200.0
@@ -184,29 +187,33 @@ class Command:
 def main() -> int:
     """Command line."""
     from janus.cli import UserError, console, pairs, parse
+    from janus.workspace import Workspace, find_workspace, needed_workspace
     from pipelines.engine.bars import shown
     from schemas.spec import load_specs
 
     command = parse(Command, prog="python -m pipelines.build")
-    (spec,) = load_specs([command.spec], pairs(command.set, "--set"))
+    workspace = find_workspace() or Workspace()
+    variables = pairs(command.set, "--set")
+    (spec,) = load_specs([command.spec], variables, workspace.settled(variables))
+    corpus = command.corpus or join(needed_workspace("--corpus is missing").corpora, spec.name)
     if command.dry_run:
-        print_dry_run(spec, command.corpus, command.images_per_second)
+        print_dry_run(spec, corpus, command.images_per_second)
         return 0
     with shown() as on_progress:
         try:
-            snapshot = build(spec, command.corpus, command.operations, on_progress)
+            snapshot = build(spec, corpus, command.operations, on_progress)
         except StepFailed as error:
             console().print("\n".join(printable(line) for line in str(error).split("\n")), markup=False)
             return 1
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise UserError(f"{command.corpus}: no space left on the disk; free some and build again") from None
+            raise UserError(f"{corpus}: no space left on the disk; free some and build again") from None
     for source, counts in snapshot.funnel.items():
         parts = [f"{name} {count}" for name, count in counts.items()]
         parts += [f"skipped {reason} {count}" for reason, count in snapshot.skipped.get(source, {}).items()]
         print(f"{source}: " + ", ".join(parts))
-    path = f"{printable(command.corpus)}/snapshots/{snapshot.name}.json"
+    path = f"{printable(corpus)}/snapshots/{snapshot.name}.json"
     print(f"{path}: {snapshot.rows()} rows in {len(snapshot.shards)} shards")
     return 0
 

@@ -1,6 +1,6 @@
 """Verify a corpus: hash everything, check every count, explain every difference in one line.
 
-    python -m pipelines.verify CORPUS
+    python -m pipelines.verify CORPUS          of the workspace's corpora, every one, without a name
 
 Reads each shard once. Prints one line per difference and exits 1 if there is any. A difference never heals by itself:
 delete what the line names and build again (a shard that is still referenced comes back with the same name).
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 import tyro
 
 from janus.cli import parse, run
+from janus.workspace import needed_workspace
 from pipelines import ledger
 from pipelines.filters import reasons
 from pipelines.removal.entries import PURGING, pending
@@ -221,22 +223,32 @@ def _check_entry(entry: SnapshotShard, shards: _Corpus) -> Iterator[str]:
 
 @dataclass
 class Command:
-    """Hash every shard of a corpus and check every count; one line per difference, and exit code 1 if there is any."""
+    """Hash every shard of corpora and check every count; one line per difference, and exit code 1 if there is any."""
 
-    corpus: tyro.conf.Positional[str]
-    """Folder or address (s3://, gs://, az://) of one corpus, the one that holds LATEST."""
+    corpora: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[CORPUS ...]")] = ()
+    """Folders or addresses (s3://, gs://, az://) of corpora, those that hold LATEST. By the workspace: all in its
+    folder of corpora."""
 
 
 def main() -> int:
     """Command line."""
     command = parse(Command, prog="python -m pipelines.verify")
-    report = verify(command.corpus)
-    for line in report.differences:
-        print(printable(line))
-    verdict = f"{len(report.differences)} differences" if report.differences else "all well"
-    size = f"{report.shards} shards, {report.bytes / 1e6:.1f} MB, {report.snapshots} snapshots"
-    print(f"{printable(command.corpus)}: {size}: {verdict}")
-    return 1 if report.differences else 0
+    corpora = command.corpora
+    if not corpora:
+        workspace = needed_workspace("no corpus named")
+        corpora = tuple(workspace.all_corpora())
+        if not corpora:
+            raise FileNotFoundError(f"{workspace.corpora}: no corpus in this folder of {workspace.file}; name one")
+    found = False
+    for corpus in corpora:
+        report = verify(corpus)
+        for line in report.differences:
+            print(printable(line))
+        verdict = f"{len(report.differences)} differences" if report.differences else "all well"
+        size = f"{report.shards} shards, {report.bytes / 1e6:.1f} MB, {report.snapshots} snapshots"
+        print(f"{printable(corpus)}: {size}: {verdict}", flush=True)
+        found |= bool(report.differences)
+    return int(found)
 
 
 if __name__ == "__main__":

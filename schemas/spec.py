@@ -352,12 +352,14 @@ def load_spec(path: str | os.PathLike[str], variables: Mapping[str, str] | None 
         raise ValueError(f"{file}: {error}") from None
 
 
-def load_specs(paths: Sequence[str | os.PathLike[str]], variables: Mapping[str, str]) -> list[CorpusSpec]:
-    """Read corpus specs that share `variables`, as given on a command line.
+def load_specs(
+    paths: Sequence[str | os.PathLike[str]], variables: Mapping[str, str], defaults: Mapping[str, str] | None = None
+) -> list[CorpusSpec]:
+    """Read corpus specs that share `variables`, as given on a command line, and `defaults` of those not given.
 
-    Raises as `load_spec`, and ValueError for a variable that none of them has.
+    Raises as `load_spec`, and ValueError for one of `variables` that no spec has.
     """
-    specs = [load_spec(path, variables) for path in paths]
+    specs = [load_spec(path, {**(defaults or {}), **variables}) for path in paths]
     known = set().union(*(_names(_read(Path(path))) for path in paths)) - {_HERE}
     for name in variables:
         if name not in known:

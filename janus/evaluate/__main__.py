@@ -6,7 +6,7 @@ import gc
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +21,7 @@ from janus.evaluate.draw import Sampling
 from janus.evaluate.extract import Protocol
 from janus.evaluate.prompts import prompt_templates
 from janus.evaluate.results import compare, read_results, read_scores, write_results
+from janus.workspace import find_workspace, needed_model
 from schemas.digest import digest
 
 if TYPE_CHECKING:
@@ -33,14 +34,17 @@ PROG = "python -m janus.evaluate"
 class Arguments:
     """The options of every evaluation."""
 
-    out: Path
-    """Folder for results.json, report.html, every answer and every drawn picture; the same command goes on in it."""
     benchmarks: tuple[str, ...]
     """What to measure."""
+    out: Path | None = None
+    """Folder for results.json, report.html, every answer and every drawn picture; the same command goes on in it. By
+    the workspace: beside the model, in `evaluate`."""
     model: str = ""
-    """Janus folder or hub id; not needed to judge pictures drawn elsewhere."""
-    data: Path = Path()
-    """Folder that holds the benchmarks' files in their usual places."""
+    """Janus folder or hub id; not needed to judge pictures drawn elsewhere. By the workspace: the model of the last
+    stage that is done."""
+    data: Path | None = None
+    """Folder that holds the benchmarks' files in their usual places. By the workspace: its `benchmarks`; or else the
+    working directory."""
     baseline: str | None = None
     """A second model to measure in the same way, into OUT/baseline, and to compare with."""
     compare: Path | None = None
@@ -68,23 +72,28 @@ def main() -> None:
     arguments, benchmarks = read_command(sys.argv[1:])
     templates = cli.pairs(arguments.prompt, "--prompt", "NAME=TEMPLATE")
     prompt_templates({}, templates, arguments.max_new_tokens)
-    chosen = choose(benchmarks, arguments.data, arguments.limit)
-    models = {"model": arguments.model, "baseline": arguments.baseline}
-    if needs_model(chosen) and not arguments.model:
-        raise cli.UserError(f"--model is missing: a Janus folder or hub id (see {cli.program(PROG)} --help)")
+    workspace = find_workspace()
+    if arguments.data is None and workspace:
+        arguments = replace(arguments, data=Path(workspace.benchmarks))
+    chosen = choose(benchmarks, arguments.data or Path(), arguments.limit)
+    model, out = arguments.model, arguments.out
+    if needs_model(chosen) and not model:
+        trained, _ = needed_model("--model is missing: a Janus folder or hub id")
+        model, out = str(trained), out or trained.parent / "evaluate"
+    if out is None:
+        raise cli.UserError(f"--out is missing: a folder for the results (see {cli.program(PROG)} --help)")
 
     from janus.train.world import join_world
 
     device = arguments.device.partition(":")[0]
     with join_world(device) as world:
-        for name, model in models.items():
-            if model is None:
+        for name, one, folder in (("model", model, out), ("baseline", arguments.baseline, out / "baseline")):
+            if one is None:
                 continue
-            out = arguments.out / "baseline" if name == "baseline" else arguments.out
-            _measure(arguments, name, model, out, chosen, templates, world)
+            _measure(arguments, name, one, folder, chosen, templates, world)
             gc.collect()
         if world.is_main:
-            print(json.dumps(_finish(arguments, chosen), indent=2))
+            print(json.dumps(_finish(arguments, out, chosen), indent=2))
 
 
 def read_command(words: Sequence[str]) -> tuple[Arguments, dict[str, Benchmark]]:
@@ -152,7 +161,7 @@ def _measure(
         arguments.sampling,
         arguments.batch_size,
         device=str(world.device),
-        data=arguments.data,
+        data=arguments.data or Path(),
     )
     with progress.shown(cli.console(), name if world.size == 1 else f"{name}, process 1 of {world.size}") as show:
         records = run.evaluate(subject, chosen, out, settings, world, show if world.is_main else lambda *_: None)
@@ -184,11 +193,10 @@ def _load(model: str, arguments: Arguments, world: World) -> tuple[Subject, dict
     return subject, getattr(loaded.config, "evaluation", {})
 
 
-def _finish(arguments: Arguments, chosen: Sequence[Chosen]) -> dict[str, Any]:
+def _finish(arguments: Arguments, out: Path, chosen: Sequence[Chosen]) -> dict[str, Any]:
     """Compare where asked to, write results and report; the scores for stdout."""
     from janus.evaluate.report import write_report
 
-    out = arguments.out
     results = read_results(out)
     others = {"baseline": out / "baseline"} if arguments.baseline else {}
     if arguments.compare is not None:

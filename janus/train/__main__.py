@@ -1,7 +1,10 @@
 """Train one stage of a Janus.
 
     python -m janus.train --stage 1 --preset tiny --model base/janus --data corpus --out runs/stage1
-    python -m janus.train --stage 2 --preset tiny --model runs/stage1/model --data corpus2 --out runs/stage2
+    python -m janus.train --stage 2
+
+The second line takes the rest from the workspace file, janus-forge.toml: the preset, the newest corpus of stage 2, the
+model of stage 1, and RUNS/PRESET/stage2 for the run.
 
 The same command continues a run that was stopped or killed. On several GPUs, put `torchrun --nproc-per-node 8 -m`
 in place of `python -m`.
@@ -24,6 +27,7 @@ from janus.plain import overlay
 from janus.presets import NAMES as PRESETS
 from janus.train.presets import STAGES, recipe
 from janus.train.recipe import Recipe
+from janus.workspace import Workspace, find_workspace
 from schemas.digest import check_sealed
 from schemas.plugins import did_you_mean
 
@@ -35,11 +39,13 @@ class Command:
     """Arguments of a run. Defaults of all recipe fields are those of --preset and --stage."""
 
     model: Path
-    """Hugging Face Janus folder to start from."""
+    """Hugging Face Janus folder to start from. By the workspace: the model of the stage before."""
     data: str
-    """Corpus folder, or its address (s3://, gs://, az://), with a published snapshot."""
+    """Corpus folder, or its address (s3://, gs://, az://), with a published snapshot. By the workspace: the newest of
+    the stage."""
     out: Path
-    """Run folder. If it holds a checkpoint of the same run, the run continues from there."""
+    """Run folder. If it holds a checkpoint of the same run, the run continues from there. By the workspace:
+    RUNS/PRESET/stageN."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     snapshot: str = ""
     """Name of the snapshot to train on; empty for the latest, or the one that the run to continue began with."""
@@ -55,20 +61,27 @@ class Command:
     """With --dry-run: tokens a second of all processes, to tell the run's time by; 0 for what its first step takes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if there is one. A GPU that is there but cannot be used is an error."""
+    note: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = ""
+    """What the workspace file gave."""
 
 
 def read_command(args: list[str]) -> Command:
     """The command line as a Command: the preset's recipe, with single fields replaced.
 
-    Raises UserError with one line.
+    What neither the command line nor --config says is taken from the workspace file.
+
+    Raises ValueError or FileNotFoundError with one line.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--config", default="")
     first.add_argument("--stage", type=int)
     first.add_argument("--preset")
     first.add_argument("--lora.rank", type=int, dest="rank")
+    for name in PLACES:
+        first.add_argument(f"--{name}")
+    first.add_argument("--data.corpus-stage", "--data.corpus_stage", type=int, dest="corpus_stage")
     try:
-        chosen, rest = first.parse_known_args(args)
+        chosen, _ = first.parse_known_args(args)
     except argparse.ArgumentError as error:
         raise UserError(f"{error} (see {program(PROG)} --help)") from None
     given = read_config(Path(chosen.config)) if chosen.config else {}
@@ -81,7 +94,12 @@ def read_command(args: list[str]) -> Command:
             setattr(chosen, name, value)
     if chosen.rank is not None:
         changes = overlay(changes, {"lora": {"rank": chosen.rank}})
-    asks_help = bool({"-h", "--help"} & set(rest))
+    asks_help = bool({"-h", "--help"} & set(args))
+    workspace = find_workspace()
+    note = []
+    if workspace and workspace.preset and chosen.preset is None:
+        chosen.preset = workspace.preset
+        note.append(f"preset {chosen.preset}")
     if not asks_help:
         for name, values in (("stage", STAGES), ("preset", PRESETS)):
             if getattr(chosen, name) is None:
@@ -89,15 +107,49 @@ def read_command(args: list[str]) -> Command:
     start = recipe(
         chosen.preset or "tiny", chosen.stage or 1, changes, f"{chosen.config}: recipe" if chosen.config else ""
     )
-    missing: dict[str, Any] = dict.fromkeys(("model", "data", "out"), tyro.MISSING)
+    missing: dict[str, Any] = dict.fromkeys(PLACES, tyro.MISSING)
+    if workspace and not asks_help:
+        told = {name: value for name in PLACES if (value := getattr(chosen, name)) is not None}
+        corpus_stage = chosen.corpus_stage or start.data.corpus_stage or start.stage
+        found = _places(workspace, start, corpus_stage, {**given, **told})
+        note += [f"{name} {value}" for name, value in found.items()]
+        given = found | given
     return parse(
         Command,
         prog=PROG,
         args=args,
-        default=Command(**(missing | given), recipe=start),
+        default=Command(
+            **(missing | given),
+            recipe=start,
+            note=f"by {workspace.file}: {', '.join(note)}" if workspace and note else "",
+        ),
         description=__doc__,
     )
 
+
+def _places(workspace: Workspace, recipe: Recipe, corpus_stage: int, told: dict[str, Any]) -> dict[str, Any]:
+    """What the workspace says of those of `PLACES` that are not in `told`.
+
+    A run that has begun goes on with the model and the corpus in its record.
+
+    Raises ValueError or FileNotFoundError with one line that says how to make what is missing.
+    """
+    found: dict[str, Any] = {}
+    out = Path(told.get("out") or workspace.run_folder(recipe.preset, recipe.stage))
+    begun = read_config(out / RECORD) if (out / RECORD).is_file() else {}
+    if "data" not in told:
+        found["data"] = begun.get("data") or workspace.newest_corpus(corpus_stage)
+    if "model" not in told:
+        found["model"] = begun.get("model") or workspace.starting_model(recipe.preset, recipe.stage)
+    if "out" not in told:
+        found["out"] = out
+    return found
+
+
+PLACES = ("model", "data", "out")
+"""Settings that the workspace file gives."""
+RECORD = "recipe.json"
+"""The record of a run, in its folder (janus.train.record)."""
 
 RECORDED = ("digest", "digests", "model_has_sums", "starts")
 """What the record of a run has beside settings."""
@@ -147,7 +199,7 @@ def main() -> None:
     from janus.train.loop import dry_run, train
     from janus.train.record import Inputs
 
-    inputs = Inputs(command.model, command.data, command.out, command.snapshot, command.new_recipe)
+    inputs = Inputs(command.model, command.data, command.out, command.snapshot, command.new_recipe, command.note)
     if command.dry_run:
         dry_run(command.recipe, inputs, console(), device=command.device, rate=command.rate)
         return

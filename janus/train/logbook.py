@@ -12,7 +12,7 @@ import torch
 from rich.markup import escape
 
 from janus.packed import NUM_TASKS, TASK_IDS, PackedBatch
-from janus.train.card import Card, check_first_loss
+from janus.train.card import Card, first_loss_notes
 from janus.train.display import Display
 from janus.train.failures import is_disk_full, one_line
 from janus.train.flops import Flops, count_tokens
@@ -117,8 +117,8 @@ class Logbook:
         self.write(line)
         self._display.line(line)
         if reading.step == 1:
-            for warning in check_first_loss(self._card, losses):
-                self.say(f"[yellow]warning:[/] {warning}")
+            for note in first_loss_notes(self._card, losses):
+                self.say(f"[yellow]note:[/] {note}")
 
     def _speed(self, step: int) -> dict[str, float]:
         """Since the last line; tokens are those of documents, of all ranks as if each had as many as this one."""

@@ -84,7 +84,7 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, inputs: Inputs, world: World, console: Console, *, dry: bool = False) -> None:
         self._recipe, self._inputs, self._world, self._console = recipe, inputs, world, console
-        self._notes: list[str] = []
+        self._notes = [inputs.note] if inputs.note else []
         # One process looks: a checkpoint or snapshot may appear between two looks.
         with world.agreed():
             start = find_start(inputs, set_aside=not dry) if world.is_main else None

@@ -48,6 +48,8 @@ class Inputs:
     """Name of the snapshot; empty for the one the run began with, or else the latest."""
     new_recipe: bool = False
     """Whether a run may go on with another recipe or snapshot than its checkpoint was made with."""
+    note: str = ""
+    """Where these come from, for the run card."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.build import build_stage1_corpus, build_stage2_corpus, refresh_corpora
 from pipelines import build as pipelines_build
+from pipelines import verify
 from pipelines.build import build as build_directly
 from schemas.manifest import load_snapshot
 from schemas.spec import Operations, load_spec
@@ -73,6 +75,34 @@ def test_the_run_shows_its_funnel_pictures_and_progress(arguments: dict[str, Any
     steps = ("plan", "download", "measure", "decide", "tokenize")
     assert {step: shown[f"photos-{step}"].data for step in steps} == dict.fromkeys(steps, 100.0)
     assert "photos-scores" not in shown  # nothing was scored
+
+
+def test_without_parameters_a_flow_builds_what_the_workspace_says(
+    arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variables = arguments["variables"]
+    (tmp_path / "janus-forge.toml").write_text(
+        f'corpora = "made"\nmodel = "{variables["janus"]}"\n[specs]\n2 = "{arguments["spec"]}"\n'
+        f'[variables]\nphotos = "{variables["photos"]}"\n'
+    )
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    name = build_stage2_corpus()
+    assert load_snapshot(tmp_path / "made" / "photos").name == name
+    assert last_run("build-stage2-corpus").name == arguments["spec"]
+    assert refresh_corpora() == [name]
+    monkeypatch.setattr(sys, "argv", ["verify"])
+    assert verify.main() == 0
+    monkeypatch.setattr(sys, "argv", ["build", arguments["spec"]])
+    assert pipelines_build.main() == 0
+    shown = capsys.readouterr().out
+    assert "../made/photos: " in shown
+    assert f"../made/photos/snapshots/{name}.json: 10 rows" in shown
+    with pytest.raises(ValueError, match=r"no corpus spec given, and \.\./janus-forge.toml names none for stage 1"):
+        build_stage1_corpus()
+    (tmp_path / "janus-forge.toml").write_text(f'model = "nowhere"\n[specs]\n2 = "{arguments["spec"]}"\n')
+    with pytest.raises(FileNotFoundError, match=r"^\.\./nowhere: no model there, which .*; `make demo` leaves one"):
+        build_stage2_corpus()
 
 
 def test_a_spec_of_another_stage_is_refused(arguments: dict[str, Any]) -> None:

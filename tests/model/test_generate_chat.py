@@ -127,11 +127,11 @@ def test_a_slip_does_not_end_a_conversation(folder: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "x"], "nowhere: no such folder"),
-        (["nowhere"], "no prompt"),
-        (["nowhere", "x", "--images", "0"], "--images 0"),
-        (["nowhere", "--prompts", "missing.txt"], "missing.txt: no such prompt file"),
-        (["nowhere", "x", "--device", "gpu"], "device 'gpu'"),
+        (["./nowhere", "x"], "nowhere: no such folder"),
+        (["./nowhere"], "no prompt"),
+        (["./nowhere", "x", "--images", "0"], "--images 0"),
+        (["./nowhere", "--prompts", "missing.txt"], "missing.txt: no such prompt file"),
+        (["./nowhere", "x", "--device", "gpu"], "device 'gpu'"),
     ],
 )
 def test_generate_names_mistakes(run: Run, arguments: list[str], message: str) -> None:

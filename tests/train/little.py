@@ -73,10 +73,16 @@ def write_model(folder: Path, *, layers: int = 2) -> Path:
     return folder
 
 
-def write_corpus(folder: Path, model: Path, sources: Sequence[MadeSource] = SOURCES) -> Snapshot:
+def write_corpus(folder: Path, model: Path, sources: Sequence[MadeSource] = SOURCES, *, stage: int = 2) -> Snapshot:
     """Write a corpus of `sources` whose fingerprints are those of `model`."""
     return make_corpus(
-        folder, sources, tokens=TOKENS, made_with=fingerprints(model, "jpeg"), vocab=VOCABULARY, shard_rows=16
+        folder,
+        sources,
+        tokens=TOKENS,
+        made_with=fingerprints(model, "jpeg"),
+        vocab=VOCABULARY,
+        shard_rows=16,
+        stage=stage,
     )
 
 

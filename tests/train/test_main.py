@@ -67,14 +67,16 @@ def test_fields_replace_those_of_the_preset() -> None:
         ("--stage 1 --preset tiny --data.caption-drop 2", "data.caption_drop 2.0: must lie between 0 and 1"),
     ],
 )
-def test_mistakes_are_one_line(words: str, message: str) -> None:
+def test_mistakes_are_one_line(words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no workspace file
     with pytest.raises(ValueError, match=r"\S") as caught:
         read_command([*words.split(), *PATHS])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_missing_paths_are_named() -> None:
+def test_missing_paths_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no workspace file
     with pytest.raises(UserError, match="--model"):
         read_command(["--stage", "1", "--preset", "tiny", "--data", "d", "--out", "o"])
 
