@@ -39,6 +39,8 @@ GRACE_S = 86_400
 LOCK = ".lock"
 SOURCE_FOLDERS = (*(f"{layer}/*" for layer in LAYERS), f"{SIGNALS}*/*")
 """Glob patterns of the folders that hold shards, one per layer and source."""
+LAYER_FOLDERS = frozenset(layer.partition("/")[0] for layer in (*LAYERS, SIGNALS))
+"""Folders of a corpus that hold nothing but shards."""
 
 
 class CorpusBusy(ValueError):
@@ -235,18 +237,19 @@ def manifests(corpus: Place, layer: str, source: str) -> dict[str, list[ShardMan
     return found
 
 
+def is_shard_file(key: str) -> bool:
+    """Whether a file of a corpus, by its key there, is a shard or the manifest of one, and finished."""
+    path = PurePosixPath(key)
+    return path.parts[0] in LAYER_FOLDERS and path.suffix in (".json", ".arrow")
+
+
 def shard_files(corpus: Place) -> list[Listed]:
     """All files of shards, manifests among them, but unfinished ones. By shard, its manifest first.
 
     In an object store the keys of shard files say their content too (`storage.store.plain_key`).
     """
-    layers = {layer.rstrip("/").partition("/")[0] for layer in (*LAYERS, SIGNALS)}
-    files = [
-        entry
-        for layer in sorted(layers)
-        for entry in as_store(corpus).list(layer)
-        if PurePosixPath(entry.key).suffix in (".json", ".arrow")
-    ]
+    store = as_store(corpus)
+    files = [entry for folder in LAYER_FOLDERS for entry in store.list(folder) if is_shard_file(entry.key)]
     return sorted(files, key=lambda entry: (plain_key(entry.key).rpartition(".")[0], not entry.key.endswith(".json")))
 
 

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 import tyro
 
 from janus.cli import parse, run
-from pipelines.ledger import manifest_path
+from pipelines.ledger import is_shard_file, manifest_path
 from schemas.manifest import Snapshot, latest_name, load_snapshot
 from schemas.printable import printable
 from schemas.sample import TASKS
@@ -112,7 +112,7 @@ def _corpus(store: Store, place: str, entries: Iterable[Listed]) -> CorpusInfo:
                 snapshot.name == latest,
             )
         )
-    shards = {key for key in files if key.count("/") >= 2 and key.endswith((".arrow", ".json"))}
+    shards = {key for key in files if is_shard_file(key)}
     return CorpusInfo(
         store.url,
         snapshots[-1].corpus if snapshots else None,

@@ -17,7 +17,9 @@ from pipelines.build import build
 from pipelines.compare import compare
 from pipelines.list import corpora
 from pipelines.looking.snapshots import at, find_snapshot
+from pipelines.removal.entries import Purge, end
 from schemas.spec import Operations
+from storage.places import as_store
 from tests.pipelines.test_changes import captions, write
 from tests.pipelines.world import folder_source, image_folder, picture, spec
 
@@ -58,6 +60,13 @@ def test_a_list_says_what_is_on_the_disk(root: Path) -> None:
         assert one.train_bytes == sum((corpus / entry.path).stat().st_size for entry in snapshot.shards)
     assert found.unused_bytes == 0
     assert corpora(corpus) == [found]
+
+
+def test_what_a_purge_leaves_is_no_unused_shard(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "photos", tmp_path / "photos")
+    end(as_store(tmp_path / "photos"), Purge(time="2026-01-01T00:00:00Z", uids=()))
+    (found,) = corpora(tmp_path)
+    assert found.unused_bytes == 0
 
 
 def test_a_list_tells_unfinished_and_damaged_corpora(root: Path, tmp_path: Path) -> None:
