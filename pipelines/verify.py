@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import numpy as np
@@ -152,6 +152,9 @@ def verify(corpus: Place) -> Report:
             differences.append(str(error))
             continue
         differences += (f"snapshot {name}: {line}" for line in _check_snapshot(snapshot, shards))
+    for file in store.list("specs"):
+        if hashlib.sha256(store.read(file.key)).hexdigest() != PurePosixPath(file.key).stem:
+            differences.append(f"{file.key}: damaged; delete it, the next new snapshot of this spec writes it again")
     latest = latest_name(store)
     if names and latest is None:
         differences.append("LATEST: missing although there are snapshots; write the newest snapshot's name into it")

@@ -106,6 +106,13 @@ def test_counts_and_lineage_are_checked(corpus: Path, layer: str, changes: dict[
     assert any(says in line for line in differences), differences
 
 
+def test_a_damaged_spec_is_named(corpus: Path) -> None:
+    (victim,) = (corpus / "specs").iterdir()
+    flip(victim)
+    (difference,) = verify(corpus).differences
+    assert difference.startswith(f"specs/{victim.name}: damaged; ")
+
+
 def test_no_flipped_bit_of_a_manifest_is_believed(corpus: Path) -> None:
     """Every seventh bit of one manifest per layer; what is left of the file is what `load_manifest` trusts."""
     for layer in ("rows", "raw", "signals/phash", "decision", "train"):
