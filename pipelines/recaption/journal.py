@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -21,8 +22,18 @@ FOLDER = "answers"
 
 def journal_path(corpus: Store, shard: str) -> Path:
     """Where the answers for the shard file `shard` are kept: in the corpus, or for one at a URL on this machine."""
-    root = corpus.folder / FOLDER if corpus.folder is not None else default_cache().root / FOLDER / digest(corpus.url)
-    return (root / shard).with_suffix(".jsonl")
+    return (_folder(corpus) / shard).with_suffix(".jsonl")
+
+
+def forget(corpus: Store) -> None:
+    """Delete all answers for shards that are not finished; of a corpus at a URL, those on this machine."""
+    shutil.rmtree(_folder(corpus), ignore_errors=True)
+
+
+def _folder(corpus: Store) -> Path:
+    if corpus.folder is not None:
+        return corpus.folder / FOLDER
+    return default_cache().root / FOLDER / digest(corpus.url)
 
 
 class Journal:

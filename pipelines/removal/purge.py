@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from pipelines import ledger
 from pipelines.readings import FOLDER as READINGS
-from pipelines.recaption.journal import FOLDER as ANSWERS
+from pipelines.recaption.journal import forget
 from pipelines.removal.entries import Entries, Purge, begin, end, keep_list, pending
 from pipelines.removal.match import Match, match, match_all, rows_of
 from pipelines.shardio import ShardError, ShardReader, Written
@@ -357,6 +357,6 @@ def _delete_shards(corpus: Store, uids: frozenset[bytes], on_shard: OnShard) -> 
                     continue
         if plain_key(key) not in kept:
             corpus.delete(key)
-    for folder in (READINGS, ANSWERS):
-        for left in list(corpus.list(folder)):
-            corpus.delete(left.key)
+    for left in list(corpus.list(READINGS)):
+        corpus.delete(left.key)
+    forget(corpus)

@@ -1,4 +1,4 @@
-"""Garbage: snapshots beyond the newest few, and every shard that no remaining snapshot uses."""
+"""Garbage: snapshots beyond the newest few, and every spec, shard and stored answer that none of the rest uses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from pathlib import PurePosixPath
 
 from pipelines.ledger import GRACE_S, manifest_path, shard_files
+from pipelines.recaption.journal import FOLDER as ANSWERS
 from schemas.manifest import Snapshot, load_snapshot, spec_path
 from storage.places import Place, as_store
 from storage.store import plain_key
@@ -54,11 +55,14 @@ def collect_garbage(corpus: Place, keep_last: int) -> list[str]:
         store.delete(f"snapshots/{name}.json")
         deleted.append(f"snapshots/{name}.json")
     specs = {spec_path(snapshot) for snapshot in keep}
-    for key in sorted(entry.key for entry in store.list("specs")):
-        if key not in specs:
-            store.delete(key)
-            deleted.append(key)
     young = time.time() - GRACE_S if store.folder is None else math.inf
+    for file in sorted(store.list("specs"), key=lambda file: file.key):
+        if file.key not in specs and file.modified < young:
+            store.delete(file.key)
+            deleted.append(file.key)
+    for file in list(store.list(ANSWERS)):  # for shards of another spec: the build before this ended its own
+        store.delete(file.key)
+        deleted.append(file.key)
     for file in shard_files(store):
         if plain_key(file.key) not in needed and file.modified < young:
             store.delete(file.key)

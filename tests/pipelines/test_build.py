@@ -420,6 +420,16 @@ def test_the_newest_snapshot_is_the_one_latest_names(corpus: Path, tmp_path: Pat
     assert contents(copy) == contents(corpus)
 
 
+def test_no_spec_or_answer_outlives_its_snapshots(corpus: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    left = ["specs/" + "0" * 64 + ".json", "answers/recaption/photos/0123.4567.jsonl"]
+    for name in left:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("{}")
+    assert collect_garbage(copy, 1) == left
+    assert contents(copy) == contents(corpus)
+
+
 def test_a_folder_holds_one_corpus(corpus: Path, sources: list[dict[str, Any]], model: Path) -> None:
     with pytest.raises(ValueError, match="holds corpus 'test'; build 'other' into another folder"):
         build(spec(model, sources, name="other"), corpus, Operations())
