@@ -52,9 +52,9 @@ class Command:
     rows: int | None = None
     """Rows to show per reason, always the same ones; 5 in the terminal, 48 on a page if left out, 500 at most."""
     spec: Path | None = None
-    """Corpus spec whose thresholds to draw in and to count by; a corpus does not keep its spec."""
+    """Corpus spec whose thresholds to draw in and to count by."""
     set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
-    """Values of the spec's {variables}."""
+    """Values of the spec's {variables}, beside those of the workspace."""
 
 
 def main() -> int:
@@ -88,10 +88,12 @@ def _thresholds(command: Command) -> list[Threshold]:
         if command.set:
             raise ValueError("--set: without --spec there are no variables")
         return []
+    from janus.workspace import Workspace, find_workspace
     from pipelines.selection import select
     from schemas.spec import load_specs
 
-    (spec,) = load_specs([command.spec], pairs(command.set, "--set"))
+    variables = pairs(command.set, "--set")
+    (spec,) = load_specs([command.spec], variables, (find_workspace() or Workspace()).settled(variables))
     return thresholds({source: selection.filters for source, selection in select(spec).items()})
 
 

@@ -197,6 +197,16 @@ def test_the_terminal_shows_a_table(
     assert not {"\u202e", "\x1b"} & set(shown)
 
 
+def test_the_spec_takes_the_variables_of_the_workspace(
+    made: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "janus-forge.toml").write_text(f"variables = {{ model = '{model}' }}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["inspect", str(made / "corpus"), "--spec", str(made / "spec.toml")])
+    assert inspect.main() == 0
+    assert "at least 36 (size, photos) keeps" in capsys.readouterr().out
+
+
 def test_thresholds_of_filters_are_those_they_apply(made: Path, model: Path) -> None:
     for name, options, expected in (
         ("size", {"min_side": 64}, {"image.width": (64, np.inf), "image.height": (64, np.inf)}),
