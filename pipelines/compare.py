@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from janus.cli import parse, run
+from janus.cli import escape, parse, run
 from pipelines import ledger
 from pipelines.list import SnapshotInfo, corpora
 from pipelines.looking.snapshots import at, fates
@@ -200,7 +200,7 @@ def _show(found: Comparison, published: list[str]) -> None:
     for what, counts in (("came", found.came), ("went", found.went), ("changed", found.changed)):
         for source, fates_of in counts.items():
             for fate, count in fates_of.items():
-                table.add_row(what, source, printable(fate), f"{count:,}")
+                table.add_row(what, escape(source), escape(fate), f"{count:,}")
     out.print(table)
 
 
