@@ -32,7 +32,7 @@ from pipelines.signals import Signal
 from pipelines.steps.context import signal_spec
 from pipelines.steps.plan import row_of
 from pipelines.steps.tokenize import stored_pixels
-from schemas.layers import DECISION, RAW, ROWS, TRAIN
+from schemas.layers import DECISION, RAW, RECAPTION, ROWS, TRAIN
 from schemas.manifest import Snapshot, latest_name, load_snapshot
 from schemas.printable import printable
 from schemas.sample import ImageRef, Sample
@@ -51,7 +51,7 @@ PICTURES = 32
 """Local images of each source that are opened."""
 ONE_TO_ONE = ("parquet_images", "url_list")
 """Formats that make one sample of each row, whatever is in it."""
-LAYERS = ("rows", "raw", "signals", "decision", "train")
+LAYERS = ("rows", "raw", "recaption", "signals", "decision", "train")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class Estimate:
     """None without a model to count them."""
     gpu_images: int
     """Images that models look at: the VQ tokenizer, and signals with a model."""
+    captions: int
+    """That a model is to write."""
 
 
 def dry_run(
@@ -141,6 +143,7 @@ def _estimate(
     sizes = {
         "rows": _size(ROWS, [row_of(sample) for sample in samples], new, shards),
         "raw": _size(RAW, [_raw(sample) for sample in samples], new, shards) + round(image_bytes * new / number),
+        "recaption": _size(RECAPTION, [_recaption(sample) for sample in samples], new, shards) * bool(source.recaption),
         "signals": sum(_size(signal.schema, [_uid(sample) for sample in samples], new, shards) for signal in signals),
         "decision": _size(DECISION, [_uid(sample) | {"outcome": "ok"} for sample in samples], new, shards),
         "train": _size(TRAIN, train, round(new * kept * len(train) / number), shards) if processor else 0,
@@ -154,6 +157,7 @@ def _estimate(
         sizes,
         None if processor is None else round(tokens * new * kept / number),
         round(new * len(images) / number * passes),
+        round(new * source.recaption * sum(_is_captioned(sample) for sample in samples) / number),
     )
 
 
@@ -232,6 +236,16 @@ def _uid(sample: Sample) -> dict[str, Any]:
     return {"uid": sample.uid}
 
 
+def _is_captioned(sample: Sample) -> bool:
+    """Whether a model can be asked for another caption of it."""
+    return bool(sample.images) and any(message.role == "caption" for message in sample.messages)
+
+
+def _recaption(sample: Sample) -> dict[str, Any]:
+    """The row of the recaption layer, of a new caption as long as the source's."""
+    return {"uid": sample.uid, "caption": sample.messages[0].text, "used": True, "messages": row_of(sample)["messages"]}
+
+
 def _raw(sample: Sample) -> dict[str, Any]:
     """The row of the raw layer but for the bytes of its images."""
     row = {**row_of(sample), "lost_images": []}
@@ -258,7 +272,8 @@ def _written(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _table(found: Sequence[Estimate], images_per_second: float) -> list[str]:
-    header = ["source", "rows", "new", "to fetch", *LAYERS, "disk", "tokens", "GPU hours"]
+    layers = [layer for layer in LAYERS if layer != "recaption" or any(one.captions for one in found)]
+    header = ["source", "rows", "new", "to fetch", *layers, "disk", "tokens", "GPU hours"]
     lines = [header]
     for one in found:
         lines.append(
@@ -267,7 +282,7 @@ def _table(found: Sequence[Estimate], images_per_second: float) -> list[str]:
                 f"{'' if one.rows.exact else 'about '}{one.rows.rows:,}",
                 f"{one.new:,}",
                 f"{one.to_fetch:,}",
-                *(_bytes(one.bytes[layer]) for layer in LAYERS),
+                *(_bytes(one.bytes[layer]) for layer in layers),
                 _bytes(sum(one.bytes.values())),
                 "?" if one.tokens is None else f"{one.tokens:,}",
                 f"{one.gpu_images / images_per_second / 3600:.2f}",
@@ -282,7 +297,7 @@ def _table(found: Sequence[Estimate], images_per_second: float) -> list[str]:
                 f"{'' if exact else 'about '}{sum(one.rows.rows for one in found):,}",
                 f"{sum(one.new for one in found):,}",
                 f"{sum(one.to_fetch for one in found):,}",
-                *(_bytes(total[layer]) for layer in LAYERS),
+                *(_bytes(total[layer]) for layer in layers),
                 _bytes(sum(total.values())),
                 "?" if any(one.tokens is None for one in found) else f"{sum(one.tokens or 0 for one in found):,}",
                 f"{sum(one.gpu_images for one in found) / images_per_second / 3600:.2f}",
@@ -302,6 +317,9 @@ def _notes(spec: CorpusSpec, found: Sequence[Estimate], images_per_second: float
     ]
     if any(one.to_fetch for one in found):
         notes.append(f"images to fetch: {WEB_IMAGE_BYTES / 1000:g} kB each assumed")
+    if spec.recaption is not None and (captions := sum(one.captions for one in found)):
+        engine = printable(spec.recaption.engine)
+        notes.append(f"captions to write: {captions:,}, by {engine}; tokens and GPU hours are those of the source's")
     return notes
 
 

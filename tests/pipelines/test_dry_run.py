@@ -62,6 +62,18 @@ def test_the_estimate_is_what_a_build_takes(model: Path, tmp_path: Path) -> None
     assert [one.new for one in again.values()] == [0, 0, 0]
 
 
+def test_captions_that_a_model_is_to_write_are_counted(model: Path, tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", list(range(40)))
+    sources = [folder_source(photos, recaption=0.5), folder_source(photos, "plain")]
+    engine = {"engine": "openai", "options": {"model": "vlm", "url": "http://127.0.0.1:9/v1"}}
+    text, (one, plain) = dry_run(spec(model, sources, recaption=engine), tmp_path / "c", Collected())
+    assert (one.captions, plain.captions) == (20, 0)
+    assert one.bytes["recaption"] > 40 * 16
+    assert plain.bytes["recaption"] == 0
+    assert "captions to write: 20, by openai;" in text
+    assert "recaption" in text.splitlines()[0]
+
+
 def rows_of(tmp_path: Path, **source: Any) -> Any:
     given = {"name": "s", "path": str(tmp_path), "task": "generation"} | source
     settings = spec(tmp_path, [given])
