@@ -7,29 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipelines.captioners import Answer, Asked, Sampling
-from pipelines.captioners import Options as Base
-from pipelines.captioners.transformers import folder_digest
+from pipelines.captioners import Answer, Asked, Sampling, transformers
 from pipelines.signals import Device
 from pipelines.steps.device import reproducible
 from schemas.sample import IMAGE_MARK, Message
-from schemas.spec import Precision
 
 VERSION = 1
 OPERATIONAL = ()
 
 
-class Options(Base):
-    """Which model."""
-
-    model: str
-    """Its folder or hub id."""
-    precision: Precision = "fp32"
-
-
-def fingerprint(options: Options) -> dict[str, str]:
-    """A digest of the files of the model's folder."""
-    return {"model": folder_digest(options.model)}
+Options = transformers.Options
+fingerprint = transformers.fingerprint
 
 
 class Captioner:

@@ -7,14 +7,13 @@ with vLLM or SGLang and use the captioner `openai`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipelines.captioners import Answer, Asked, Sampling
 from pipelines.captioners import Options as Base
+from pipelines.models.fingerprints import folder_digest, model_folder
 from pipelines.signals import Device
 from pipelines.steps.device import reproducible
-from schemas.digest import digest, file_sha256
 from schemas.spec import Precision
 
 VERSION = 1
@@ -30,22 +29,11 @@ class Options(Base):
 
 
 def fingerprint(options: Options) -> dict[str, str]:
-    """A digest of the files of the model's folder."""
-    return {"model": folder_digest(options.model)}
-
-
-def folder_digest(model: str) -> str:
-    """Digest of the names and contents of a model folder's files. Raises ValueError or FileNotFoundError."""
-    from janus.model.checkpoints.hub import local_folder
-
-    try:
-        folder = local_folder(model, weights=True)
-    except OSError as error:
-        raise FileNotFoundError(f"model: {error}") from None
-    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    if not any(file.suffix == ".safetensors" for file in files):
+    """A digest of the files of the model's folder. Raises FileNotFoundError with one line."""
+    folder = model_folder(options.model)
+    if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"model: {folder}: no .safetensors file in it")
-    return digest([[file.name, file_sha256(file)] for file in files])
+    return {"model": folder_digest(folder)}
 
 
 class Captioner:
@@ -56,9 +44,7 @@ class Captioner:
     def __init__(self, options: Options, sampling: Sampling, device: Device) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        from janus.model.checkpoints.hub import local_folder
-
-        folder = Path(local_folder(options.model, weights=True))
+        folder = model_folder(options.model)
         self._sampling, self._device, self._precision = sampling, device.name, options.precision
         try:
             self._processor: Any = AutoProcessor.from_pretrained(folder, trust_remote_code=False)

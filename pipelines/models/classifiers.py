@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.models.fingerprints import folder_digest, model_folder
 from pipelines.row import Row
 from pipelines.signals import Values
 from pipelines.steps.device import Device, reproducible
-from schemas.digest import digest, file_sha256
 from schemas.plugins import Options, did_you_mean
 from schemas.spec import Precision
 
@@ -34,17 +34,11 @@ def classifier_fingerprint(options: ClassifierOptions) -> dict[str, str]:
     """Digest of all files the model is read from. Raises ValueError or FileNotFoundError with one line."""
     folder = _folder(options)
     _label(folder, options)
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model", ".safetensors"))
-    return {"model": digest({path.name: file_sha256(path) for path in files})}
+    return {"model": folder_digest(folder)}
 
 
 def _folder(options: ClassifierOptions) -> Path:
-    from janus.model.checkpoints.hub import local_folder
-
-    try:
-        folder = local_folder(options.model, weights=True)
-    except OSError as error:
-        raise FileNotFoundError(f"model: {error}") from None
+    folder = model_folder(options.model)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"model: {folder}: has no {name}")

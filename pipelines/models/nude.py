@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import threading
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -36,14 +35,6 @@ class Found:
     score: float
     share: float
     """Of the picture's area that its box takes."""
-
-
-def package_version(package: str, extra: str) -> dict[str, str]:
-    """The fingerprint of a model that comes with a package. Raises ValueError with one line if it is not installed."""
-    try:
-        return {package: version(package)}
-    except PackageNotFoundError:
-        raise ValueError(f"needs the package {package}: pip install 'janus-forge[{extra}]'") from None
 
 
 def detect(row: Row) -> list[Found]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from pipelines.models.nude import detect, package_version
+from pipelines.models.fingerprints import package_version
+from pipelines.models.nude import detect
 from pipelines.row import Row
 from pipelines.signals import Options, Values
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from pipelines.models.nude import CLASSES, detect, package_version
+from pipelines.models.fingerprints import package_version
+from pipelines.models.nude import CLASSES, detect
 from pipelines.row import Row
 from pipelines.signals import Options, Values
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from pipelines.models.nude import package_version
+from pipelines.models.fingerprints import package_version
 from pipelines.row import Row
 from pipelines.signals import Options, Values
 

@@ -36,7 +36,7 @@ def test_without_its_package_a_signal_is_one_line(
     def version(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr("pipelines.models.nude.version", version)
+    monkeypatch.setattr("pipelines.models.fingerprints.version", version)
     says = rf"^signals.{name}: needs the package {package}: pip install 'janus-forge\[{extra}\]'$"
     with pytest.raises(ValueError, match=says):
         load_signal(name).fingerprint()
