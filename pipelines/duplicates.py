@@ -22,13 +22,14 @@ import pydantic
 import tyro
 from rich.table import Table
 
-from janus.cli import UserError, console, escape, parse, run
+from janus.cli import UserError, console, parse, run
 from pipelines import ledger
 from pipelines.signals import signal_layer
 from pipelines.steps.comparison import compare
 from pipelines.steps.dedup import SIGNATURES, DedupWork, Duplicate
 from pipelines.steps.dedup_passes import AllPassesStep, DuplicatesOf
 from schemas.manifest import SnapshotShard, load_snapshot
+from schemas.printable import printable
 from schemas.reasons import Drop
 from schemas.sample import IMAGE_MARK
 from schemas.spec import Dedup
@@ -151,8 +152,8 @@ def main() -> None:
     if counts:
         terminal.print(table)
     for lost in shown:
-        print(f"{lost.reason}: {escape(lost.source)} {escape(lost.key)} ({lost.uid}), now {lost.now}")
-        print(f"  stays: {lost.winner}  text: {escape(lost.text[:TEXT_SHOWN])}")
+        print(f"{lost.reason}: {printable(lost.source)} {printable(lost.key)} ({lost.uid}), now {lost.now}")
+        print(f"  stays: {lost.winner}  text: {printable(lost.text[:TEXT_SHOWN])}")
     newly = sum(of_source[KEPT_NOW] for of_source in counts.values())
     print(f"{command.corpus}: {reasons.total():,} rows would be dropped as duplicates, {newly:,} of them are kept now")
 
