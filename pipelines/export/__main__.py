@@ -59,17 +59,18 @@ def export(command: Export) -> int:
     from pipelines import ledger
     from pipelines.engine.bars import shown
     from pipelines.engine.driver import Progress
-    from pipelines.export.card import data_card, signal_models
-    from pipelines.export.rows import exported_rows, find_snapshot, several_images, signal_fields
+    from pipelines.export.card import data_card, models_of
+    from pipelines.export.rows import exported_rows, several_images, signal_fields
     from pipelines.export.tables import schema_of, write_tables
     from pipelines.export.tars import write_tars
+    from pipelines.looking.snapshots import find_snapshot
     from schemas.layers import SIGNALS
     from storage.places import as_store
 
     corpus = as_store(command.corpus)
     snapshot = find_snapshot(corpus, command.snapshot)
     signals = signal_fields(corpus, snapshot)
-    layers = {layer: path for s in snapshot.shards for layer, path in s.upstream.items() if layer.startswith(SIGNALS)}
+    layers = {layer: path for shard in snapshot.shards for layer, path in shard.upstream.items()}
     with shown() as show, atomic_folder(command.out) as folder:
 
         def rows() -> Iterator[dict[str, Any]]:
@@ -89,7 +90,11 @@ def export(command: Export) -> int:
             count = write_tables(rows(), folder / "data", schema, size)
         if count != snapshot.rows():
             raise ValueError(f"{corpus.url}: {count} rows found, snapshot {snapshot.name} has {snapshot.rows()}")
-        models = signal_models(ledger.load_manifest(corpus, path) for path in layers.values())
+        models = models_of(
+            ledger.load_manifest(corpus, path)
+            for layer, path in sorted(layers.items())
+            if layer == "recaption" or layer.startswith(SIGNALS)
+        )
         write_file(folder / "README.md", data_card(corpus, snapshot, models))
     return count
 

@@ -25,7 +25,7 @@ def data_card(corpus: Store, snapshot: Snapshot, models: dict[str, str]) -> str:
     """What a snapshot is made of, and how, with the day it was written.
 
     Args:
-        models: name to fingerprint of the models that signals were measured with.
+        models: name to fingerprint of the models that signals were measured and captions written with.
     """
     try:
         spec = json.loads(corpus.read(spec_path(snapshot)))
@@ -57,8 +57,8 @@ def data_card(corpus: Store, snapshot: Snapshot, models: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def signal_models(manifests: Iterable[ShardManifest]) -> dict[str, str]:
-    """Models that signals were measured with: `<signal>.<model>` to fingerprint."""
+def models_of(manifests: Iterable[ShardManifest]) -> dict[str, str]:
+    """Models that signals were measured and captions written with: `<signal>.<model>` to fingerprint."""
     return {
         f"{manifest.layer.rpartition('/')[2]}.{name}": fingerprint
         for manifest in manifests

@@ -13,25 +13,13 @@ from janus.images import ImageProblem, inspect
 from pipelines import ledger
 from pipelines.recaption.said import said_instead
 from pipelines.shardio import ShardError
-from pipelines.steps.collect_garbage import snapshot_names
 from schemas.layers import SIGNALS
-from schemas.manifest import Snapshot, SnapshotShard, load_snapshot
+from schemas.manifest import Snapshot, SnapshotShard
 from schemas.reasons import Drop, Outcome
 from storage.store import Store
 
 SUFFIXES = {"JPEG": "jpg", "JPEG2000": "jp2", "TIFF": "tif"}
 """Pillow's name of a format to the end of a file name, where that is not the name itself."""
-
-
-def find_snapshot(corpus: Store, wanted: str | None) -> Snapshot:
-    """The snapshot of that number or name; without one the latest. Raises ValueError or FileNotFoundError."""
-    if wanted is None or not wanted.isdecimal():
-        return load_snapshot(corpus, wanted)
-    found = [name for name in snapshot_names(corpus) if int(name.partition("-")[0]) == int(wanted)]
-    if len(found) == 1:
-        return load_snapshot(corpus, found[0])
-    there = ", ".join(found or snapshot_names(corpus)) or "none"
-    raise ValueError(f"{corpus.url}: {len(found)} snapshots of number {wanted}; give one by its name: {there}")
 
 
 def signal_fields(corpus: Store, snapshot: Snapshot) -> dict[str, dict[str, pa.DataType]]:

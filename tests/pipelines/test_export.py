@@ -15,9 +15,7 @@ import pytest
 from pipelines.build import build
 from pipelines.export.__main__ import Export, _push, export, main
 from pipelines.sources import read_source
-from schemas.manifest import load_snapshot
 from schemas.spec import Operations, Source
-from storage.places import as_store
 from tests.pipelines.world import folder_source, image_folder
 from tests.pipelines.world import spec as make_spec
 
@@ -147,18 +145,10 @@ def test_mistakes_are_one_line(corpus: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sys, "argv", ["export", *words[:-1], str(tmp_path / "new"), "--push", "a/b/c"])
     with pytest.raises(ValueError, match="--push a/b/c: "):
         main()
-    with pytest.raises(ValueError, match=r"0 snapshots of number 7; give one by its name: 00001-"):
+    with pytest.raises(FileNotFoundError, match=r"'7' does not name one snapshot; there is 00001-"):
         export(Export(str(corpus), "parquet", tmp_path / "new", snapshot="7"))
     assert os.environ["HF_HUB_OFFLINE"]
     with pytest.raises(ValueError, match="is whole, push it with: hf upload") as caught:
         _push(tmp_path / "there", "owner/name")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "new").exists()
-
-
-def test_a_snapshot_is_found_by_number_and_name(corpus: Path) -> None:
-    from pipelines.export.rows import find_snapshot
-
-    latest = load_snapshot(corpus)
-    for wanted in (None, "1", "00001", latest.name):
-        assert find_snapshot(as_store(corpus), wanted) == latest

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from PIL import Image
 from pipelines.build import build
 from pipelines.captioners import Answer
 from pipelines.engine import StepFailed
+from pipelines.export.__main__ import Export, export
 from pipelines.ledger import open_input
 from pipelines.recaption.answers import caption_in, is_loop
 from pipelines.recaption.journal import Journal
@@ -162,6 +164,12 @@ def test_captions_of_a_model_are_trained_on_and_those_of_the_source_stay(
     assert prompts == {f"Not {row['source']} but?" for row in found.values()}
     assert {max(shown(body).size) for body in server.asked} == {32}
     assert server.keys == {"Bearer abc"}
+    # An export has them, and says that a model wrote them.
+    export(Export(str(corpus), "webdataset", tmp_path / "exported"))
+    with tarfile.open(tmp_path / "exported" / "data" / "train-00000.tar") as tar:
+        texts = {tar.extractfile(name).read().decode() for name in tar.getnames() if name.endswith(".txt")}  # type: ignore[union-attr]
+    assert texts == {row["caption"] for row in found.values()}
+    assert "| recaption.captioner |" in (tmp_path / "exported" / "README.md").read_text()
     # Nothing of the key is anywhere, and nothing is asked again.
     asked = len(server.asked)
     assert build(given, corpus, Operations()) == snapshot
