@@ -4,9 +4,9 @@
     python -m benchmarks.gpu --device cpu --size tiny   # every step at a size that a CPU can do; figures mean nothing
 
 Results go to results/<device>-<date>.json after every step, and gpu.md is written anew from all files there. A step
-that is in the file of today is not run again, one that failed is: so the same command continues what was cut off, by
-the time limit too. The most telling steps come first. `make gpu` installs what they need beside `make setup`; the loaders
-that ours is compared with need an environment of their own, `.venv-loader` (benchmarks/requirements-loader.txt).
+that is in the file of today is not run again, one that failed is. So the same command continues what was cut off, by
+the time limit too; the most telling steps come first. `make gpu` installs what they need beside `make setup`: the
+loaders that ours is compared with have an environment of their own, `.venv-loader`.
 """
 
 from __future__ import annotations
