@@ -54,6 +54,13 @@ bench: $(READY) ## Run the benchmarks that need no GPU, photos or other loaders 
 	@$(BIN)/python -m benchmarks.packed_attention
 	@$(BIN)/python -m benchmarks.generate --preset tiny
 
+gpu: $(READY) ## Run the gpu tests and every GPU benchmark, 25 minutes on one card; tables in benchmarks/gpu.md
+	@$(call install,-r benchmarks/requirements-train.txt)
+	@test -x .venv-loader/bin/python || $(BIN)/uv venv --quiet --python $(PYTHON) .venv-loader
+	@$(BIN)/uv pip install --quiet --python .venv-loader/bin/python -e . -r benchmarks/requirements-loader.txt \
+		--override benchmarks/overrides-loader.txt
+	@$(BIN)/python -m benchmarks.gpu
+
 fuzz: $(READY) ## Fuzz all that reads bytes of others, for 10 minutes (docs/threat-model.md)
 	@$(call install,-e .[fuzz])
 	@$(BIN)/python -m fuzz
@@ -72,4 +79,4 @@ lock: ## Resolve requirements.lock anew (names and versions only)
 clean: ## Remove the environment, caches and run folders
 	rm -rf $(VENV) runs site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
-.PHONY: help setup demo test test-all lint bench fuzz flink docs lock clean
+.PHONY: help setup demo test test-all lint bench gpu fuzz flink docs lock clean

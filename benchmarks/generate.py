@@ -121,7 +121,8 @@ def main() -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     print(f"{arguments.preset}, {dtype}, {where}, torch {torch.__version__}, copy {speed / 1e9:.0f} GB/s")
     print(f"prompt {len(row)} tokens, {processor.generation_tokens} codes, guidance {SCALE:g}; images per second:")
-    print(f"{'batch':>5} {'ours':>9} {'transformers':>13} {'ratio':>6} {'bound':>9} {'of bound':>8}")
+    print("| batch | ours | transformers | ratio | bound | of the bound |")
+    print("|---:|---:|---:|---:|---:|---:|")
     for batch in arguments.batches:
         ids = torch.tensor([row] * batch, device=device)
 
@@ -147,7 +148,10 @@ def main() -> None:
                     times[name].append(spent)
         mine, other = (batch / statistics.median(times[name]) for name in ("ours", "theirs"))
         ceiling = bound(model, processor, batch, len(row), speed)
-        print(f"{batch:>5} {mine:>9.3f} {other:>13.3f} {mine / other:>6.2f} {ceiling:>9.3f} {mine / ceiling:>8.0%}")
+        print(
+            f"| {batch} | {mine:.3f} | {other:.3f} | {mine / other:.2f} | {ceiling:.3f} | {mine / ceiling:.0%} |",
+            flush=True,
+        )
     codes = torch.randint(model.config.vq_config.num_embeddings, (4, processor.generation_tokens))
     codes_to_images(model, codes)
     print(f"VQ decoder: {4 / seconds(lambda: codes_to_images(model, codes), device):.2f} images/s")

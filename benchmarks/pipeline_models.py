@@ -27,6 +27,7 @@ from janus.model.parts import vq_tokenizer
 from janus.model.pixels import normalize
 from janus.model.presets import preset_config
 from janus.model.vq import encode_codes
+from janus.train.world import choose_device
 from pipelines.steps.device import reproducible
 from schemas.spec import Precision
 
@@ -62,10 +63,14 @@ def flops_per_image(run: Run, pixels: torch.Tensor) -> float:
 
 
 def measure(
-    name: str, run: Run, pixels: torch.Tensor, settings: Sequence[tuple[Precision, int]], rounds: int
+    name: str,
+    run: Run,
+    pixels: torch.Tensor,
+    settings: Sequence[tuple[Precision, int]],
+    rounds: int,
+    device: torch.device,
 ) -> list[Line]:
     """Median rate of `run` over uint8[N, S, S, 3] in host memory for each (precision, batch), taking turns."""
-    device = _device()
     flops = flops_per_image(run, pixels)
     seconds: dict[tuple[Precision, int], list[float]] = {setting: [] for setting in settings}
     results = {}
@@ -81,9 +86,8 @@ def measure(
     return [Line(name, *s, 1 / statistics.median(times), flops, results[s]) for s, times in seconds.items()]
 
 
-def codes(preset: str) -> tuple[Run, int]:
+def codes(preset: str, device: torch.device) -> tuple[Run, int]:
     """VQ encoding as `pipelines.steps.tokenize` calls it, and the image side."""
-    device = _device()
     config = preset_config(preset, tokenizer_size=512, image_token_id=5)
     torch.manual_seed(0)
     vq = vq_tokenizer(config.vq_config).to(device).eval().requires_grad_(False)
@@ -92,11 +96,10 @@ def codes(preset: str) -> tuple[Run, int]:
     return lambda pixels: encode_codes(vq, normalize(pixels.to(device))), config.vision_config.image_size
 
 
-def scores(architecture: str) -> tuple[Run, int]:
+def scores(architecture: str, device: torch.device) -> tuple[Run, int]:
     """Image and text towers as `pipelines.signals.caption_score` calls them, and the image side."""
     import open_clip
 
-    device = _device()
     torch.manual_seed(0)
     model = open_clip.create_model(architecture, device=device).eval().requires_grad_(False)
     side = model.visual.image_size
@@ -112,16 +115,12 @@ def scores(architecture: str) -> tuple[Run, int]:
     return run, side
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def report(lines: Sequence[Line]) -> None:
+def report(lines: Sequence[Line], device: torch.device) -> None:
     """A Markdown table."""
     peaks: dict[str, float] = {}
-    if _device().type == "cuda":
-        device = torch.cuda.get_device_name()
-        peaks = next((peaks for part, peaks in PEAKS.items() if part in device), {})
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        peaks = next((peaks for part, peaks in PEAKS.items() if part in name), {})
     exact = {line.name: line.result for line in lines if line.precision == "fp32" and line.batch > 1}
     print("| model | precision | batch | per second | GFLOPs each | of the ceiling | equal to fp32 |")
     print("|---|---|---:|---:|---:|---:|---:|")
@@ -142,19 +141,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--preset", default="janus-1.3b", help="whose VQ tokenizer")
     parser.add_argument("--scorer", default="ViT-L-14", help="an open_clip architecture")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     options = parser.parse_args(arguments)
-    device = _device()
+    device, _ = choose_device(options.device)
     print(hardware(device))
     # The batches of the steps: pipelines/steps/tokenize.py and measure.py.
     batches = {"codes": 64, "scores": 256} if device.type == "cuda" else {"codes": 16, "scores": 16}
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if device.type == "cuda" else ("fp32",)
     lines: list[Line] = []
-    for name, (run, side) in {"codes": codes(options.preset), "scores": scores(options.scorer)}.items():
+    models = {"codes": codes(options.preset, device), "scores": scores(options.scorer, device)}
+    for name, (run, side) in models.items():
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (options.images, side, side, 3), dtype=torch.uint8, generator=generator)
         settings: list[tuple[Precision, int]] = [("fp32", 1), *[(name_, batches[name]) for name_ in precisions]]
-        lines += measure(f"{name}, {side} px", run, pixels, settings, options.rounds)
-    report(lines)
+        lines += measure(f"{name}, {side} px", run, pixels, settings, options.rounds, device)
+    report(lines, device)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -81,6 +82,9 @@ WARM_UP = 4
 """Steps not counted: compilation, the allocator's first requests."""
 OUT_OF_MEMORY = "out of memory"
 """In place of a figure."""
+PART = "understanding + text"
+"""The part of a mixture that `Trainer` has a loss for."""
+HEAD = ("| stage | variant | tokens/s | MFU | peak GiB | ratio |", "|---|---|---:|---:|---:|---:|")
 
 
 def words(seq_len: int) -> dict[str, Text]:
@@ -133,11 +137,18 @@ def measure(options: argparse.Namespace, settings: Recipe, rows: int | None) -> 
         return run_hugging_face(theirs, made, settings, world.device, warm_up=WARM_UP, rows=rows)
 
 
-def measure_apart(arguments: list[str], stage: int, variant: Variant, **more: int | bool) -> Measured | str:
-    """`measure` in a process of its own. If it fails, why: its last line, and on stderr all of them."""
+def measure_apart(
+    arguments: list[str], stage: int, variant: Variant, *, limit_s: float | None = None, **more: int | bool
+) -> Measured | str:
+    """`measure` in a process of its own, for at most `limit_s` seconds. If it fails, why: its last line, and on stderr
+    all of them.
+    """
     job = json.dumps({"stage": stage, "variant": VARIANTS.index(variant), **more})
     command = [sys.executable, "-m", "benchmarks.train_gpu", *arguments, "--child", job]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        return f"still running after {limit_s:.0f} s"
     if done.returncode == 0:
         return Measured(**json.loads(done.stdout.splitlines()[-1]))
     if "OutOfMemoryError" in done.stderr:
@@ -156,30 +167,40 @@ def line(stage: int, name: str, found: Measured | str, peak: float | None, first
     return f"| {stage} | {name} | {found.tokens_per_s:,.0f} | {mfu} | {memory} | {ratio} |"
 
 
-def print_variants(arguments: list[str], stage: int, variants: Sequence[Variant], peak: float | None) -> None:
-    """A line for each of `variants`, with its ratio to the first that runs."""
-    first: Measured | str = ""
-    for variant in variants:
-        found = measure_apart(arguments, stage, variant)
-        first = first if isinstance(first, Measured) else found
-        print(line(stage, variant.name, found, peak, first), flush=True)
+def lines(stage: int, found: Sequence[tuple[str, Measured | str]], peak: float | None) -> list[str]:
+    """Lines of the table for results by name; their ratio is to the first that ran. Where two sides were compared
+    (`compare`), what shows that they did the same work.
+    """
+    first = next((result for _, result in found if isinstance(result, Measured)), "")
+    shown = [line(stage, name, result, peak, first) for name, result in found]
+    if found and found[0][0].startswith(PART):
+        shown += [
+            f"<!-- {result.documents:g} documents a step, first loss {result.losses[0]:.4f} -->"
+            for _, result in found
+            if isinstance(result, Measured)
+        ]
+    return shown
 
 
-def print_comparison(arguments: list[str], stage: int, peak: float | None) -> None:
-    """`Trainer` and BEST on understanding and text, and what shows that they did the same work."""
+def compare(arguments: list[str], stage: int, *, limit_s: float | None = None) -> list[tuple[str, Measured | str]]:
+    """`Trainer` and BEST on understanding and text, `limit_s` seconds in all at most."""
+    start = time.monotonic()
+
+    def apart(**more: int | bool) -> Measured | str:
+        left = None if limit_s is None else max(1.0, limit_s - (time.monotonic() - start))
+        return measure_apart(arguments, stage, BEST, limit_s=left, generation=False, **more)
+
     for rows in TRAINER_ROWS:
-        theirs = measure_apart(arguments, stage, BEST, generation=False, rows=rows)
+        theirs = apart(rows=rows)
         if theirs != OUT_OF_MEMORY:
             break
-    ours = measure_apart(arguments, stage, BEST, generation=False)
+    ours = apart()
     if isinstance(theirs, Measured) and isinstance(ours, Measured):
         theirs = replace(theirs, flops=ours.flops)
-    part = "understanding + text"
-    print(line(stage, f"{part}: `Trainer`, bf16 autocast, {rows} documents at a time", theirs, peak, theirs))
-    print(line(stage, f"{part}: janus.train, {BEST.name}", ours, peak, theirs), flush=True)
-    for side in (theirs, ours):
-        if isinstance(side, Measured):
-            print(f"<!-- {side.documents:g} documents a step, first loss {side.losses[0]:.4f} -->")
+    return [
+        (f"{PART}: `Trainer`, bf16 autocast, {rows} documents at a time", theirs),
+        (f"{PART}: janus.train, {BEST.name}", ours),
+    ]
 
 
 def read(arguments: list[str]) -> argparse.Namespace:
@@ -221,12 +242,13 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"MFU: {CONVENTION}" + (f", {peak / 1e12:.0f} TFLOP/s" if peak else "; no peak known for this device"))
     if device.type == "cpu":
         print("on a CPU: nothing is compiled, and the figures mean nothing")
-    print("| stage | variant | tokens/s | MFU | peak GiB | ratio |")
-    print("|---|---|---:|---:|---:|---:|")
+    print(*HEAD, sep="\n")
     for stage in options.stages:
-        print_variants(arguments, stage, VARIANTS if options.variants else (BEST,), peak)
+        variants = VARIANTS if options.variants else (BEST,)
+        found = [(variant.name, measure_apart(arguments, stage, variant)) for variant in variants]
+        print(*lines(stage, found, peak), sep="\n", flush=True)
         if options.hugging_face:
-            print_comparison(arguments, stage, peak)
+            print(*lines(stage, compare(arguments, stage), peak), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

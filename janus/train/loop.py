@@ -42,7 +42,7 @@ from janus.train.step import LossModule, accumulate
 from janus.train.trained import choose_trained, seed_dropout, weight_types
 from janus.train.watch import Samples, held_out_loss
 from janus.train.weights import plain_copy, write_adapted, write_model
-from janus.train.world import World, describe_devices, join_world
+from janus.train.world import World, describe_devices, hang_note, join_world
 from schemas.manifest import Fingerprints, Snapshot, load_snapshot
 from storage.places import Place
 
@@ -55,7 +55,8 @@ def train(recipe: Recipe, inputs: Inputs, console: Console, *, device: str = "au
     Raises ValueError or FileNotFoundError with one line for what a user can cause.
     """
     process_groups = recipe.precision == "bf16"
-    with repeatable(recipe.parallel.deterministic), join_world(device, process_groups=process_groups) as world:
+    joined = join_world(device, process_groups=process_groups, traces=inputs.out)
+    with repeatable(recipe.parallel.deterministic), joined as world:
         quiet = console if world.is_main else Console(quiet=True)
         with in_one_line(inputs.out, world), ExitStack() as held:
             with world.agreed():
@@ -130,6 +131,9 @@ class Trainer:
             choose_trained(janus, recipe.train, recipe.lora, seed=recipe.data.seed)
         self._plain = LossModule(janus, isolate_documents=recipe.isolate_documents)
         self._module, shards = parallelize(self._plain, recipe, world)
+        self._shards = shards
+        if note := hang_note(world, inputs.out):
+            self._notes.append(note)
         # Only now: sharding replaces the parameters.
         self._parameters = {name: p for name, p in janus.named_parameters() if p.requires_grad}
         self._optimizers = Optimizers(recipe.optimizer, self._parameters, janus.module_paths)
@@ -225,7 +229,10 @@ class Trainer:
                 check_finite(reading.step, numbers.sums, numbers.norms, reading.documents)
                 self._log.settle(reading, numbers)
 
+        started_after = self._done
         for batches in self._world.each(self._loader):
+            if self._done == started_after + 1:
+                self._world.expect_steady_steps(self._shards)
             self._log.begin(batches)
             seed_dropout(self._recipe, self._done, self._world.rank)
             done = accumulate(self._module, batches, self._world, self._recipe, stop=stop.wanted)

@@ -1,4 +1,4 @@
-"""How one step is laid over devices: recomputation and compilation per LLM layer, then DDP or FSDP2 around all.
+"""How one step is laid over devices: recomputation and compilation per layer, then DDP or FSDP2 around all.
 
 The order matters: checkpointing goes inside compilation, and both inside FSDP's hooks.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -46,26 +47,34 @@ def parallelize(module: LossModule, recipe: Recipe, world: World) -> tuple[nn.Mo
     if config.compile or config.activation_checkpoint != "none":
         for layer in _layers(module):
             layer.forward = _layer_forward(layer.forward, config)
+    if config.activation_checkpoint != "none":
+        for layer in _trained_encoder_layers(module):
+            layer.forward = _layer_forward(layer.forward, replace(config, compile=False))
+    # No step runs it, since codes are computed before training: it takes no room on a GPU, and part in no collective.
+    vq = module.janus.model.vqmodel.to("cpu")
     sharded = config.mode in ("fsdp", "hybrid") and (world.size > 1 or recipe.precision == "bf16")
     if not sharded:
         if world.size == 1:
             return module, None
-        return _data_parallel(module), None
+        return _data_parallel(module, vq), None
     mesh = _mesh(config, world)
     policy = MixedPrecisionPolicy()
     if recipe.precision == "bf16":
         # Inputs keep their type: ids and document boundaries have none to change, features follow the weights.
         policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for layer in _layers(module):
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    # All else is gathered at once with the root: encoder, adaptors, embeddings and heads, so a rank whose batch skips
-    # one of them still takes part in the same collectives.
-    fully_shard(module, mesh=mesh, mp_policy=policy)
+    # Encoder and embeddings run once in every forward, on a stand-in if need be, so all ranks gather them alike. Heads
+    # run once per chunk of labels, of which ranks have different numbers: they and the adaptors are the root's, which
+    # is gathered once whatever they do.
+    body = module.janus.model
+    parts: list[nn.Module] = [body.vision_model, body.language_model.get_input_embeddings(), *_layers(module)]
+    for part in parts:
+        fully_shard(part, mesh=mesh, mp_policy=policy)
+    fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=set(vq.parameters()))
     return module, mesh["shard"].get_group()
 
 
-def _data_parallel(module: LossModule) -> DistributedDataParallel:
-    """DDP whose sums are the same in a resumed run.
+def _data_parallel(module: LossModule, ignored: nn.Module) -> DistributedDataParallel:
+    """DDP whose sums are the same in a resumed run, and which leaves the part `ignored` alone.
 
     No parameter is ever unused; `find_unused_parameters` is there for its side effect. Without it DDP lays its buckets
     out anew after the first step it sees, and with more than two ranks a sum's rounding depends on its place in one.
@@ -73,6 +82,9 @@ def _data_parallel(module: LossModule) -> DistributedDataParallel:
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     # Newer torch has another name for `broadcast_buffers`, which older torch does not know.
     warnings.filterwarnings("ignore", message="`broadcast_buffers`")
+    inside = {id(tensor) for tensor in (*ignored.parameters(), *ignored.buffers())}
+    names = [n for n, tensor in (*module.named_parameters(), *module.named_buffers()) if id(tensor) in inside]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
     return DistributedDataParallel(
         module, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True
     )
@@ -80,6 +92,17 @@ def _data_parallel(module: LossModule) -> DistributedDataParallel:
 
 def _layers(module: LossModule) -> list[nn.Module]:
     return list(module.janus.model.language_model.layers)
+
+
+def _trained_encoder_layers(module: LossModule) -> list[nn.Module]:
+    """Layers of the understanding encoder if it trains; a frozen one keeps nothing that could be recomputed."""
+    encoder = module.janus.model.vision_model
+    lists: list[nn.Module] = [part for part in encoder.modules() if isinstance(part, nn.ModuleList)]
+    if not lists or not any(parameter.requires_grad for parameter in encoder.parameters()):
+        return []
+    # Of whatever class it is, its layers are the longest list of weights.
+    longest = max(lists, key=lambda part: sum(parameter.numel() for parameter in part.parameters()))
+    return list(longest.children())
 
 
 def _layer_forward(forward: Callable[..., Any], config: Parallel) -> Callable[..., Any]:

@@ -121,9 +121,10 @@ class Parallel:
     """ddp: a copy per process. fsdp: weights, gradients and optimiser state sharded over all processes (FSDP2).
     hybrid: sharded inside a node, copied between nodes. A single process is only wrapped where precision is bf16."""
     compile: bool = False
-    """torch.compile of each LLM layer. Costs minutes at the first step."""
+    """torch.compile of each LLM layer. Costs minutes at the first step; on in the presets that are for GPUs."""
     activation_checkpoint: Literal["none", "selective", "full"] = "none"
-    """Recompute LLM layers in the backward: all of them (full), or all but products and attention (selective)."""
+    """Recompute the layers of the LLM, and of the encoder where it trains, in the backward: all of them (full), or all
+    but products and attention (selective)."""
     gc_every: int = 200
     """Steps between Python garbage collections, which run on all ranks at once; automatic collection is off."""
     deterministic: bool = False

@@ -70,6 +70,9 @@ class Samples:
         watch = self._recipe.watch
         training = {module: module.training for module in janus.modules()}
         janus.eval()
+        vq = janus.model.vqmodel  # on the host while training (`parallelize`)
+        home = next(vq.parameters()).device
+        vq.to(janus.device)
         # Sampling has other shapes than training; compiling layers for them would take minutes.
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             if watch.prompts:
@@ -98,6 +101,7 @@ class Samples:
                     for (path, question), found in lines
                 )
                 write_file(self._folder / f"step-{step:06d}.jsonl", text)
+        vq.to(home)
         for module, mode in training.items():
             module.training = mode
 

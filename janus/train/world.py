@@ -20,6 +20,15 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 
+FIRST_TIMEOUT = timedelta(minutes=30)
+"""Compiling the first steps takes minutes, and ranks differ in it: waiting for one another must outlast that."""
+STEADY_TIMEOUT = timedelta(minutes=10)
+"""After the first step: so long no rank waits but for one that is gone. Host groups keep the first: one rank samples
+and writes while the others wait.
+"""
+TRACE_PREFIX = "nccl-trace-rank-"
+"""Files in the run folder, with the number of the rank behind it."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -60,6 +69,16 @@ class World:
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self.host_group)
         return values[0]
+
+    def expect_steady_steps(self, *groups: dist.ProcessGroup | None) -> None:
+        """From here on, wait for a rank in collectives of the model no longer than STEADY_TIMEOUT.
+
+        Args:
+            groups: beside the group of all ranks; None is left out.
+        """
+        if dist.is_initialized():
+            for group in (None, *filter(None, groups)):
+                dist.set_timeout(STEADY_TIMEOUT, group)
 
     @contextlib.contextmanager
     def agreed(self) -> Iterator[None]:
@@ -150,19 +169,47 @@ def describe_devices(world: World) -> str:
     return f"{many}{device_name(world.device)}{note}"
 
 
+def set_defaults(traces: Path | None) -> None:
+    """What torch should do on a GPU and does not by itself; what the environment says already stays.
+
+    Expandable segments: packs differ in how many images and labels they hold, so sizes of requests change from step to
+    step and fixed segments fall to pieces. Flight recorder: the last collectives of every rank, written to `traces`
+    when one is not done in time.
+    """
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
+        torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
+    if traces is not None:
+        os.environ.setdefault("TORCH_FR_BUFFER_SIZE", "2000")
+        os.environ.setdefault("TORCH_FR_DUMP_ON_TIMEOUT", "1")
+        os.environ.setdefault("TORCH_FR_DUMP_TEMP_FILE", str(traces.absolute() / TRACE_PREFIX))
+
+
+def hang_note(world: World, traces: Path) -> str:
+    """What to do when a collective hangs; empty where none can."""
+    if world.size == 1 or world.device.type != "cuda":
+        return ""
+    minutes = STEADY_TIMEOUT.total_seconds() / 60
+    return (
+        f"a collective that is not done within {minutes:.0f} minutes ends the run and leaves {traces / TRACE_PREFIX}*; "
+        f"`torchfrtrace {traces} --prefix {TRACE_PREFIX}` says which process was missing"
+    )
+
+
 @contextlib.contextmanager
-def join_world(device: str = "auto", *, process_groups: bool = False) -> Iterator[World]:
+def join_world(device: str = "auto", *, process_groups: bool = False, traces: Path | None = None) -> Iterator[World]:
     """Join the run that the environment describes, and leave it at the end.
 
     Args:
         device: "auto" (CUDA if there is one), "cuda" or "cpu".
         process_groups: make process groups even for a single process (FSDP needs them).
+        traces: folder for what NCCL's flight recorder has to say when a collective hangs.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     place, note = choose_device(device, local_rank)
     if place.type == "cuda":
+        set_defaults(traces)
         torch.cuda.set_device(place)
     if size == 1 and not process_groups:
         yield World(0, 1, place, None, 1, note)
@@ -170,8 +217,7 @@ def join_world(device: str = "auto", *, process_groups: bool = False) -> Iterato
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
     # A run that is alone has no launcher, hence no rendezvous address: an in-memory store is enough.
     store = dist.HashStore() if size == 1 else None
-    # Compiling the first step takes minutes and ranks differ in it: the watchdog must outlast that.
-    dist.init_process_group(backend, rank=rank, world_size=size, store=store, timeout=timedelta(minutes=30))
+    dist.init_process_group(backend, rank=rank, world_size=size, store=store, timeout=FIRST_TIMEOUT)
     try:
         yield World(rank, size, place, dist.new_group(backend="gloo"), local_size, note)
     finally:

@@ -12,7 +12,7 @@ from janus.model.inference.sampling_params import SamplingParams
 from schemas.sample import Message
 from tests.model.toy import toy_janus
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = pytest.mark.gpu
 
 PROMPTS = ["a red fish", "two blue squares left of a very small green triangle", "x", "a yellow cross"]
 

@@ -101,7 +101,6 @@ def test_bf16_is_what_autocast_computes_and_is_off_again_afterwards(model: Path)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_codes_of_the_cpu(model: Path, tf32: tuple[str, str]) -> None:
     images = list(np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), dtype=np.uint8))
     expected, found = (np.concatenate(encoder(model, device)._encode(images)) for device in ("cpu", "cuda"))

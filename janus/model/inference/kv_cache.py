@@ -188,7 +188,8 @@ class Decoder:
                 self._restore(before)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Only what this thread does is checked: a loader's thread may pin memory meanwhile, which the default forbids.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             hidden = self._advance(static)
         return _Graph(graph, static, hidden)
 
