@@ -17,15 +17,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Protocol
 
 import numpy as np
 
 from janus.data.config import DataOrder
 from janus.data.order import I64, key64, mix64, permute, shuffled
-from schemas.manifest import SnapshotShard
 
 Stream = Callable[[I64], tuple[I64, I64]]
 """Row and epoch of each index of an endless stream of rows: int64[N] to int64[N] both."""
+
+
+class ShardRows(Protocol):
+    """What an order asks of a shard."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def source(self) -> str:
+        """Name of its source."""
+
 
 EPOCHS_KEPT = 2
 """Orders of epochs kept in memory (24 bytes a shard each): a window may lie on both sides of an epoch's end."""
@@ -122,7 +135,7 @@ def _orders(rows: I64, sources: Sequence[str], block_shards: int, key: int) -> C
     return order
 
 
-def stream(shards: Sequence[SnapshotShard], order: DataOrder, key: int) -> Stream:
+def stream(shards: Sequence[ShardRows], order: DataOrder, key: int) -> Stream:
     """The endless stream over the rows of `shards`, numbered shard after shard, in the order that `order` asks for."""
     if order.shuffle == "block":
         rows, sources = zip(*((shard.rows, shard.source) for shard in shards), strict=True)

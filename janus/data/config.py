@@ -30,8 +30,9 @@ class DataOrder:
 
     ratio: tuple[int, int, int] = (1, 0, 1)
     """Understanding : text : generation (paper, table 1). Exact in every cycle of the stream; 0 leaves a task out."""
-    ratio_unit: Literal["samples", "tokens"] = "samples"
-    """What the ratio counts. The paper does not say. `tokens` derives whole sample counts from the mean lengths."""
+    ratio_unit: Literal["samples", "tokens", "rows"] = "samples"
+    """What the ratio counts. The paper does not say. `tokens` derives whole sample counts from the mean lengths.
+    `rows`: how often a row of each task comes beside one of the others; tasks without rows are left out."""
     sequences: int = 256
     """Packed sequences per step over all ranks (the paper's "batch size", read as sequences)."""
     seq_len: int = 4096
@@ -47,6 +48,18 @@ class DataOrder:
     """How often at most the rows of a source come in the whole run (to within a few documents), e.g. `photos 4`; `all`
     stands for the sources not named. What a source may not give, the others of its task do, in proportion, from the
     first step on."""
+    hold_out: float = 0.0
+    """Share of the rows that never train, chosen by uid (docs/data-order.md); their loss is logged."""
+    replay: str = ""
+    """Corpus, beside that of --data, of which documents come again so that the model keeps what it knew; empty for
+    none."""
+    replay_share: float = 0.2
+    """Share of all documents that come from `replay`."""
+    replay_ratio: tuple[int, int, int] = (7, 3, 10)
+    """Understanding : text : generation among the documents of `replay` (paper, stage 3).
+    Tasks it lacks are left out."""
+    replay_snapshot: str = ""
+    """Name of the snapshot of `replay`; empty for the latest, or the one that the run to continue began with."""
     caption_drop: float = 0.1
     """Share of generation samples whose caption is replaced by padding, for classifier-free guidance."""
     short_caption: float = 0.25
@@ -60,8 +73,9 @@ class DataOrder:
     """Shards whose rows are mixed, with shuffle = "block"."""
 
     def __post_init__(self) -> None:
-        if min(self.ratio) < 0 or sum(self.ratio) == 0:
-            raise ValueError(f"data.ratio {self.ratio}: needs whole numbers of at least 0, not all 0")
+        for name, ratio in (("ratio", self.ratio), ("replay_ratio", self.replay_ratio)):
+            if min(ratio) < 0 or sum(ratio) == 0:
+                raise ValueError(f"data.{name} {ratio}: needs whole numbers of at least 0, not all 0")
         self._at_least_one("sequences", "seq_len", "block_shards")
         for name, numbers in (("weights", self.weights), ("max_epochs", self.max_epochs)):
             for source, number in numbers.items():
@@ -71,6 +85,12 @@ class DataOrder:
         for name in ("first_share", "caption_drop", "short_caption"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"data.{name} {getattr(self, name)}: must lie between 0 and 1")
+        if not 0 <= self.hold_out < 1:
+            raise ValueError(f"data.hold_out {self.hold_out}: expected a share in [0, 1)")
+        if not 0 < self.replay_share < 1:
+            raise ValueError(f"data.replay_share {self.replay_share}: expected a share above 0 and below 1")
+        if self.replay and self.ratio_unit == "tokens":
+            raise ValueError("data.replay_share is of samples: it needs data.ratio_unit samples or rows")
 
     def _at_least_one(self, *names: str) -> None:
         for name in names:
@@ -79,7 +99,14 @@ class DataOrder:
 
     def order(self) -> dict[str, Any]:
         """The fields of this class by name, of a subclass too: what decides the documents of a step."""
-        unused = {"shuffle", "block_shards"} if self.shuffle == "row" else set()
+        # Where `replay` lies decides nothing; its snapshot is in the digest of the order (`janus.data.loader`).
+        unused = {"replay", "replay_snapshot"}
+        if self.shuffle == "row":
+            unused |= {"shuffle", "block_shards"}
+        if not self.replay:
+            unused |= {"replay_share", "replay_ratio"}
+        if not self.hold_out:
+            unused |= {"hold_out"}
         return {field.name: getattr(self, field.name) for field in fields(DataOrder) if field.name not in unused}
 
 

@@ -11,13 +11,15 @@ import numpy as np
 from janus.data.batch import assemble
 from janus.data.config import DataConfig, DataOrder, TokenIds
 from janus.data.documents import RowDocument, document
-from janus.data.mixture import phases, source_uses
+from janus.data.mixture import phases, plan_of, source_uses
 from janus.data.order import ORDER_VERSION
-from janus.data.plan import Draw, Forecast, Plan
-from janus.data.shards import check_files
+from janus.data.plan import Draw, Forecast
+from janus.data.replay import Replay
+from janus.data.shards import Row, check_files
 from janus.packed import PackedBatch
 from schemas.digest import digest
 from schemas.manifest import Snapshot
+from schemas.sample import Task
 from storage.places import Place, waiting
 from storage.verified import Verified
 
@@ -37,6 +39,8 @@ class Loader:
         tokens: special tokens of the model's tokenizer.
         steps: steps of the whole stage (`data.first_share` is a share of them).
         start_step: first step to yield. Costs the same whatever it is.
+        replay: the corpus that `data.replay` names (`janus.data.replay.load_replay`).
+        held_out: load the rows that `data.hold_out` keeps from training, and not the others.
         pin_memory: put tensors in page-locked memory, for asynchronous copies to a GPU.
 
     Raises:
@@ -55,26 +59,29 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         start_step: int = 0,
+        replay: Replay | None = None,
+        held_out: bool = False,
         pin_memory: bool = False,
     ) -> None:
         store = waiting(corpus)
         check_files(store, snapshot)
+        if replay is not None:
+            check_files(replay.corpus, replay.snapshot)
         self._made_with = snapshot.fingerprints
         self._data = data
         self._tokens = tokens
         self._rank, self._world_size = rank, world_size
         self._start_step, self._steps = start_step, steps
         self._pin_memory = pin_memory
-        # What comes from an object store is held against its hash as it arrives.
-        verified = Verified() if data.verify and store.folder is not None else None
-        planned = phases(store, snapshot, data, steps, verified)
+        verified = Verified() if data.verify else None
+        planned = phases(store, snapshot, data, steps, verified, replay=replay, held_out=held_out)
         self._pools = {pool.name: pool for phase in planned for pool in phase.pools.values()}
-        self._plan = Plan(planned, data)
+        self._plan = plan_of(planned, data)
         self.unverified_bytes = sum(pool.unverified_bytes() for pool in self._pools.values())
         """Bytes of shards that will be hashed when they are first used."""
         self.uses = source_uses(planned, self._plan, data, steps)
         """What the whole run takes from each source."""
-        self.order = order_digest(data, snapshot, steps)
+        self.order = order_digest(data, snapshot, steps, replay.snapshot if replay else None)
         """Names the data order. A resumed run must have the one it began with."""
 
     @property
@@ -98,6 +105,16 @@ class Loader:
                     yield ready.popleft().result()
             finally:
                 builder.shutdown(wait=True, cancel_futures=True)
+
+    def first_rows(self, task: Task, count: int) -> list[Row]:
+        """The first rows of a task's stream, at most `count`, each once; none where the run has no such task."""
+        pool = self._pools.get(task)
+        if pool is None:
+            return []
+        numbers, _ = pool.stream(self._data)(np.arange(min(count, len(pool)), dtype=np.int64))
+        for shard in pool.shards_of(numbers):
+            pool.prepare(shard)
+        return [pool.row(number) for number in numbers.tolist()]
 
     def _build(self, step: int, decoders: ThreadPoolExecutor, fetchers: ThreadPoolExecutor) -> list[PackedBatch]:
         batches = []
@@ -135,11 +152,13 @@ def deal(packs: list[list[Draw]], data: DataConfig, rank: int, world_size: int) 
     return [mine[start : start + data.micro_batch] for start in range(0, len(mine), data.micro_batch)]
 
 
-def order_digest(data: DataOrder, snapshot: Snapshot, steps: int) -> str:
+def order_digest(data: DataOrder, snapshot: Snapshot, steps: int, replayed: Snapshot | None = None) -> str:
     """Digest of all that decides which documents a step trains on; world size and micro-batch size do not."""
     settings = data.order()
     del settings["first_share"]
     # Shares that keep the caps follow from what the whole run takes.
     capped = steps if data.max_epochs else None
     switch = round(data.first_share * steps) if data.first_group else None
+    if replayed is not None:
+        settings["replay"] = replayed.name
     return digest({"version": ORDER_VERSION, "snapshot": snapshot.name, "switch": switch, "capped": capped, **settings})

@@ -1,4 +1,4 @@
-"""A pool whose sources do not simply come as often as they have rows."""
+"""A pool whose sources do not simply come as often as they have rows: by weights, caps, or replay."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Annotated
 
 import numpy as np
@@ -23,13 +24,15 @@ from rich.table import Table
 
 from janus.cli import escape, parse, run
 from janus.data.config import DataConfig, DataOrder
+from janus.data.hold_out import Split, split_of
 from janus.data.mixed_pool import MixedPool
 from janus.data.plan import Phase, Plan, augmentation
-from janus.data.shards import Pool
+from janus.data.replay import SUFFIX, Replay, TaskShare, cycle_counts, is_replayed, load_replay, task_shares
+from janus.data.shards import Pool, PoolShard, pool_shards
 from janus.plain import fill, overlay
 from janus.presets import NAMES as PRESETS
 from janus.presets import read_preset
-from schemas.manifest import Snapshot, SnapshotShard, load_snapshot
+from schemas.manifest import Snapshot, load_snapshot
 from schemas.sample import TASKS, Task
 from storage.places import Place
 from storage.verified import Verified
@@ -44,44 +47,106 @@ AnyPool = Pool | MixedPool
 
 
 def phases(
-    corpus: Place, snapshot: Snapshot, config: DataOrder, steps: int, verified: Verified | None = None
+    corpus: Place,
+    snapshot: Snapshot,
+    config: DataOrder,
+    steps: int,
+    verified: Verified | None = None,
+    *,
+    replay: Replay | None = None,
+    held_out: bool = False,
 ) -> list[Phase[AnyPool]]:
     """One phase, or two where `config.first_group` feeds generation alone for the first part of `steps`.
+
+    Args:
+        replay: the corpus that `config.replay` names.
+        held_out: of the rows that `config.hold_out` keeps from training, and not of the others.
 
     Raises ValueError with one line where a phase needs rows that the snapshot does not have, a weight or cap names no
     source, or the run needs more than the caps allow.
     """
     _check_names(snapshot, config)
-    plain = _plain_phases(corpus, snapshot, config, steps, verified)
-    if not config.weights and not config.max_epochs:
+    split = split_of(config, held_out=held_out)
+    plain = _plain_phases(corpus, snapshot, config, steps, verified, split, replay)
+    if not config.weights and not config.max_epochs and replay is None:
         return plain  # type: ignore[return-value]
+    by_task = shares_by_task(plain, config)
+    replayed = {
+        pool.name: by_task[task].replayed / by_task[task].whole for phase in plain for task, pool in phase.pools.items()
+    }
     pools = {pool.name: pool for phase in plain for pool in phase.pools.values()}
     needed = dict.fromkeys(pools, 0)
     for _ in range(ROUNDS):
-        shares = {name: capped_shares(pool, config, needed[name]) for name, pool in pools.items()}
+        shares = {name: _shares(pool, config, needed[name], replayed[name]) for name, pool in pools.items()}
         mixed: dict[str, AnyPool] = {name: MixedPool(pool, shares[name]) for name, pool in pools.items()}
         found = [
             Phase(phase.first_step, phase.num_steps, {task: mixed[pool.name] for task, pool in phase.pools.items()})
             for phase in plain
         ]
-        drawn = Plan(found, config).drawn(steps) if config.max_epochs else needed
+        if not config.max_epochs:
+            return found
+        drawn = {
+            name: math.ceil(count * (1 - replayed[name])) for name, count in plan_of(found, config).drawn(steps).items()
+        }
         if all(drawn[name] <= needed[name] for name in pools):
             return found
         needed = {name: max(needed[name], drawn[name]) for name in pools}
     raise ValueError(f"data.max_epochs {config.max_epochs}: found no shares of the sources that keep to it")
 
 
+def plan_of(planned: Sequence[Phase[AnyPool]], config: DataOrder) -> Plan:
+    """The plan of `phases`, with the ratio of tasks that follows from their rows or from replay."""
+    if config.ratio_unit == "rows" or config.replay:
+        counts = cycle_counts(shares_by_task(planned, config))
+        config = replace(config, ratio=counts, ratio_unit="samples")
+    return Plan(planned, config)
+
+
+def shares_by_task(planned: Sequence[Phase[AnyPool]], config: DataOrder) -> dict[Task, TaskShare]:
+    """The share of each task of all documents, of the run's own corpus and replayed."""
+    return task_shares(config, *rows_of(planned, config))
+
+
+def rows_of(planned: Sequence[Phase[AnyPool]], config: DataOrder) -> tuple[dict[Task, int], dict[Task, int]]:
+    """Rows of each task that come at all: of the run's own corpus, and of the replayed one."""
+    own, replayed = dict.fromkeys(TASKS, 0), dict.fromkeys(TASKS, 0)
+    pools = {pool.name: (task, pool) for phase in planned for task, pool in phase.pools.items()}
+    for task, pool in pools.values():
+        for source, rows in pool.sources.items():
+            if is_replayed(source):
+                replayed[task] += rows
+            elif config.weights.get(source, 1.0):
+                own[task] += rows
+    return own, replayed
+
+
+def _shares(pool: Pool, config: DataOrder, draws: int, replayed: Fraction) -> dict[str, float]:
+    """Share of each source of a pool of whose documents `replayed` are of the replay corpus, there by rows.
+
+    Args: documents of the run's own sources that a run takes.
+    """
+    old = {source: rows for source, rows in pool.sources.items() if is_replayed(source)}
+    given = {source: float(replayed * rows / sum(old.values())) for source, rows in old.items()}
+    if replayed < 1:
+        own = capped_shares(pool, config, draws)
+        given |= {source: share * float(1 - replayed) for source, share in own.items()}
+    return {source: given.get(source, 0.0) for source in pool.sources}
+
+
 def capped_shares(pool: Pool, config: DataOrder, draws: int) -> dict[str, float]:
     """Share of each source of a pool of which a run takes `draws` documents: by weighted rows, or what a cap leaves.
 
+    Sources of a replay corpus are left out.
+
     Raises ValueError with one line where the caps leave too little.
     """
-    wanted = {source: rows * config.weights.get(source, 1.0) for source, rows in pool.sources.items()}
+    own = {source: rows for source, rows in pool.sources.items() if not is_replayed(source)}
+    wanted = {source: rows * config.weights.get(source, 1.0) for source, rows in own.items()}
     if not sum(wanted.values()):
         raise ValueError(f"data.weights leaves no source for {pool.name}")
     cap = {
         source: rows * config.max_epochs.get(source, config.max_epochs.get(ALL, math.inf))
-        for source, rows in pool.sources.items()
+        for source, rows in own.items()
     }
     allowed = sum(cap[source] for source, amount in wanted.items() if amount)
     if allowed < draws:
@@ -117,37 +182,59 @@ def _check_names(snapshot: Snapshot, config: DataOrder) -> None:
 
 
 def _plain_phases(
-    corpus: Place, snapshot: Snapshot, config: DataOrder, steps: int, verified: Verified | None
+    corpus: Place,
+    snapshot: Snapshot,
+    config: DataOrder,
+    steps: int,
+    verified: Verified | None,
+    split: Split | None,
+    replay: Replay | None,
 ) -> list[Phase[Pool]]:
-    def pool(name: str, shards: list[SnapshotShard], what: str = "") -> Pool:
-        if not any(shard.rows for shard in shards):
+    asked = {task for task, part in zip(TASKS, config.ratio, strict=True) if part}
+    again = {task for task, part in zip(TASKS, config.replay_ratio, strict=True) if part and replay is not None}
+
+    def pool(task: Task, name: str, shards: list[PoolShard], what: str = "") -> Pool:
+        found = Pool(name, shards + replayed.get(task, []), verified, split)
+        if task in asked and config.ratio_unit != "rows" and all(map(is_replayed, found.sources)):
+            held = f" outside of data.hold_out {config.hold_out}" if config.hold_out else ""
             raise ValueError(
                 f"the recipe trains on {what or name}, but snapshot {snapshot.name} of corpus {snapshot.corpus!r} has "
-                "no such rows; change data.ratio or data.first_group, or add a source"
+                f"no such rows{held}; change data.ratio or data.first_group, or add a source"
             )
-        return Pool(name, corpus, shards, verified)
+        return found
 
-    tasks = [task for task, part in zip(TASKS, config.ratio, strict=True) if part]
-    shards = {task: [shard for shard in snapshot.shards if shard.task == task] for task in tasks}
-    if config.weights or config.max_epochs:
+    shards = {
+        task: pool_shards(corpus, [shard for shard in snapshot.shards if shard.task == task]) if task in asked else []
+        for task in TASKS
+    }
+    replayed: dict[Task, list[PoolShard]] = {}
+    if replay is not None:
+        for task in again:
+            old = [shard for shard in replay.snapshot.shards if shard.task == task]
+            replayed[task] = sorted(pool_shards(replay.corpus, old, SUFFIX), key=lambda shard: shard.source)
+    if config.weights or config.max_epochs or replay is not None:
         # Sources side by side, as MixedPool wants them.
         shards = {task: sorted(found, key=lambda shard: shard.source) for task, found in shards.items()}
-    if not config.first_group or "generation" not in tasks:
-        return [Phase(0, None, {task: pool(task, shards[task]) for task in tasks})]
+    tasks = [task for task in TASKS if task in asked | again]
+    if not config.first_group or "generation" not in asked:
+        pools = {task: pool(task, task, shards[task]) for task in tasks}
+        return [Phase(0, None, {task: found for task, found in pools.items() if len(found)})]
 
-    others: dict[Task, Pool] = {task: pool(task, shards[task]) for task in tasks if task != "generation"}
+    others: dict[Task, Pool] = {task: pool(task, task, shards[task]) for task in tasks if task != "generation"}
     group = config.first_group
     switch = round(config.first_share * steps)
-    first = [shard for shard in shards["generation"] if shard.group == group]
-    rest = [shard for shard in shards["generation"] if shard.group != group]
+    first = [shard for shard in shards["generation"] if shard.file.group == group]
+    rest = [shard for shard in shards["generation"] if shard.file.group != group]
     # A pool's name seeds its order: these keep the word they were first given (ORDER_VERSION).
     found = []
     if switch > 0:
-        only = pool(f"generation of role {group!r}", first, f"generation of group {group!r}")
+        only = pool("generation", f"generation of role {group!r}", first, f"generation of group {group!r}")
         found.append(Phase(0, switch if switch < steps else None, {**others, "generation": only}))
     if switch < steps:
         other = f"than {group!r}"
-        all_others = pool(f"generation of a role other {other}", rest, f"generation of a group other {other}")
+        all_others = pool(
+            "generation", f"generation of a role other {other}", rest, f"generation of a group other {other}"
+        )
         found.append(Phase(switch, None, {**others, "generation": all_others}))
     return found
 
@@ -181,9 +268,9 @@ def source_uses(planned: Sequence[Phase[AnyPool]], plan: Plan, config: DataOrder
         short, _ = augmentation(task, known, np.zeros(len(numbers), np.int64), config)
         lengths = np.where(short, known.short_length, known.length)
         sources = np.asarray(pool.source_of(numbers))
-        shares = pool.shares() if isinstance(pool, MixedPool) else None
+        shares = pool.shares()
         for source, rows in pool.sources.items():
-            samples = drawn[name] * (shares[source] if shares else rows / len(pool))
+            samples = drawn[name] * shares[source]
             here = lengths[sources == source]
             mean = float(here.mean()) if len(here) else float(lengths.mean())
             before = uses.get((task, source), SourceUse(source, task, 0, 0.0, 0.0))
@@ -255,11 +342,13 @@ def main() -> None:
     """Print the uses of a corpus."""
     command = read_command(sys.argv[1:])
     snapshot = load_snapshot(command.corpus, command.snapshot or None)
-    planned = phases(command.corpus, snapshot, command.data, command.steps, Verified() if command.data.verify else None)
+    verified = Verified() if command.data.verify else None
+    replay = load_replay(command.data, snapshot)
+    planned = phases(command.corpus, snapshot, command.data, command.steps, verified, replay=replay)
     for pool in {pool.name: pool for phase in planned for pool in phase.pools.values()}.values():
         for shard in pool.shards_of(pool.census()):
             pool.prepare(shard)  # hashed once per machine: a damaged length would be another number here
-    uses = source_uses(planned, Plan(planned, command.data), command.data, command.steps)
+    uses = source_uses(planned, plan_of(planned, command.data), command.data, command.steps)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     console.print(f"snapshot {snapshot.name} of corpus {snapshot.corpus}, {command.steps:,} steps")
     show_uses(uses, console)

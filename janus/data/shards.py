@@ -7,9 +7,9 @@ and uid) is copied per shard, 16 bytes a row; tokens, codes and pixels are views
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -20,12 +20,13 @@ import pyarrow as pa
 
 from janus.data.blocks import Stream, stream
 from janus.data.config import DataOrder
+from janus.data.hold_out import Split
 from janus.data.order import key64
 from schemas.layers import TRAIN, check_layer
 from schemas.manifest import Fingerprints, Snapshot, SnapshotShard
 from schemas.sample import UID_BYTES
 from storage.places import Place, as_store, open_fetched
-from storage.store import content_key
+from storage.store import Store, content_key
 from storage.verified import Verified
 
 PLANNED = ("uid", "length", "short_length")
@@ -233,49 +234,84 @@ def _view(buffer: pa.Buffer | None, dtype: npt.DTypeLike) -> npt.NDArray:
     return np.empty(0, dtype) if buffer is None or buffer.size == 0 else np.frombuffer(buffer, dtype)
 
 
+@dataclass(frozen=True)
+class PoolShard:
+    """A shard of a pool."""
+
+    corpus: Store
+    """Where it lies."""
+    file: SnapshotShard
+    source: str
+    """Name of its source in the pool."""
+    rows: int
+    """Of them, in the pool."""
+
+
+def pool_shards(corpus: Place, shards: Iterable[SnapshotShard], suffix: str = "") -> list[PoolShard]:
+    """The shards of a corpus as a pool takes them; `suffix` is added to the names of their sources."""
+    store = as_store(corpus)
+    return [PoolShard(store, shard, shard.source + suffix, shard.rows) for shard in shards if shard.rows]
+
+
 class Pool:
-    """The rows of some shards as one table, in snapshot order."""
+    """The rows of some shards as one table, in their order."""
 
     def __init__(
-        self, name: str, corpus: Place, shards: Sequence[SnapshotShard], verified: Verified | None = None
+        self, name: str, shards: Sequence[PoolShard], verified: Verified | None = None, split: Split | None = None
     ) -> None:
-        """Args: what knows which shards are sound, if they are to be held against their hashes."""
+        """Args: what knows which shards are sound, if they are to be held against their hashes; which rows are in the
+        pool (all by default), for which every shard's uids are read now.
+        """
         self.name = name
         self._verified = verified
-        self._corpus = store = as_store(corpus)
-        self._shards = filled = [shard for shard in shards if shard.rows]
-        self._starts = np.cumsum([0, *(shard.rows for shard in filled)])
+        filled = list(shards)
 
         # Not methods: a cache that holds `self` is a cycle, and trainers switch the cycle collector off.
         @lru_cache(OPEN_SHARDS)
         def open_shard(number: int) -> Shard:
             shard = filled[number]
+            store, file = shard.corpus, shard.file
             # A file of the local cache may be evicted while it is mapped, which harms nothing.
-            opened = partial(Shard, rows=shard.rows, watched=store.folder is not None)
-            return open_fetched(store, shard.path, shard.sha256, shard.bytes, opened)
+            opened = partial(Shard, rows=file.rows, watched=store.folder is not None)
+            return open_fetched(store, file.path, file.sha256, file.bytes, opened)
 
         @lru_cache(INDEXED_SHARDS)
         def index_shard(number: int) -> RowIndex:
             return open_shard(number).index
 
         self._open, self._index = open_shard, index_shard
+        self._kept: list[npt.NDArray[np.int32]] | None = None
+        """Of each shard, the numbers of its rows that are in the pool; None for all."""
+        if split is not None:
+            self._kept = [
+                np.flatnonzero(split(index_shard(one).identity)).astype(np.int32) for one in range(len(filled))
+            ]
+            filled[:] = [replace(shard, rows=len(kept)) for shard, kept in zip(filled, self._kept, strict=True)]
+        self._shards = filled
+        self._starts = np.cumsum([0, *(shard.rows for shard in filled)])
 
         self.sources: dict[str, int] = {}
-        """Rows of each source, in snapshot order."""
+        """Rows of each source, in the order of the shards; none without rows."""
         for shard in filled:
-            self.sources[shard.source] = self.sources.get(shard.source, 0) + shard.rows
+            if shard.rows:
+                self.sources[shard.source] = self.sources.get(shard.source, 0) + shard.rows
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def stream(self, order: DataOrder) -> Stream:
         """The pool's endless stream: every row once per epoch, shuffled; each source spread evenly over the blocks."""
-        return stream(self._shards, order, key64("order", order.seed, self.name))
+        shards = [shard for shard in self._shards if shard.rows]
+        return stream(shards, order, key64("order", order.seed, self.name))
 
     def stream_of(self, source: str, order: DataOrder) -> Stream:
         """The endless stream of one source's rows, numbered within the source."""
-        shards = [shard for shard in self._shards if shard.source == source]
+        shards = [shard for shard in self._shards if shard.source == source and shard.rows]
         return stream(shards, order, key64("order", order.seed, self.name, source))
+
+    def shares(self) -> dict[str, float]:
+        """Share of each source of the pool's stream: that of its rows."""
+        return {source: rows / len(self) for source, rows in self.sources.items()}
 
     def source_of(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Source of each row."""
@@ -284,22 +320,16 @@ class Pool:
 
     def unverified_bytes(self) -> int:
         """Bytes of the shards that will be hashed when they are first used."""
-        if self._verified is None or self._corpus.folder is None:  # what comes from elsewhere is hashed as it comes
+        if self._verified is None:
             return 0
-        return sum(one.bytes for one in self._shards if not self._verified.is_known(self._local(one), one.sha256))
-
-    def _local(self, shard: SnapshotShard) -> Path:
-        try:
-            return self._corpus.fetch(shard.path, shard.sha256, shard.bytes)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"{self._corpus.url}/{shard.path}: missing, but the snapshot names it; restore it or build again"
-            ) from None
+        # What comes from elsewhere is hashed as it comes.
+        here = [shard for shard in self._shards if shard.corpus.folder is not None]
+        return sum(one.file.bytes for one in here if not self._verified.is_known(_local(one), one.file.sha256))
 
     def row(self, number: int) -> Row:
         """Row `number` of the pool. Its shard must have been prepared."""
         shard, place = self._locate(number)
-        return self._open(shard).row(place)
+        return self._open(shard).row(self._in_file(shard, place))
 
     def look_up(self, rows: npt.NDArray[np.int64]) -> RowIndex:
         """Lengths and identities of `rows`, in their order."""
@@ -311,9 +341,10 @@ class Pool:
         numbers, firsts = np.unique(shards[by_shard], return_index=True)
         for number, members in zip(numbers, np.split(by_shard, firsts[1:]), strict=True):
             index = self._index(int(number))
-            length[members] = index.length[places[members]]
-            short_length[members] = index.short_length[places[members]]
-            identity[members] = index.identity[places[members]]
+            here = places[members] if self._kept is None else self._kept[number][places[members]]
+            length[members] = index.length[here]
+            short_length[members] = index.short_length[here]
+            identity[members] = index.identity[here]
         return RowIndex(length, short_length, identity)
 
     def census(self) -> npt.NDArray[np.int64]:
@@ -325,7 +356,8 @@ class Pool:
     def where(self, number: int) -> str:
         """Shard and row number of a row of the pool, for error messages."""
         shard, place = self._locate(number)
-        return f"{self._corpus.url}/{self._shards[shard].path}: row {place}"
+        found = self._shards[shard]
+        return f"{found.corpus.url}/{found.file.path}: row {self._in_file(shard, place)}"
 
     def shards_of(self, rows: npt.NDArray[np.int64]) -> list[int]:
         """Numbers of the shards that hold `rows`."""
@@ -338,14 +370,29 @@ class Pool:
         Raises ValueError or FileNotFoundError with one line that names the shard.
         """
         shard = self._shards[number]
-        path = self._local(shard)
-        if self._verified is not None:
-            self._verified.check(path, shard.sha256)
+        path = _local(shard)
+        # What comes from an object store is held against its hash as it arrives.
+        if self._verified is not None and shard.corpus.folder is not None:
+            self._verified.check(path, shard.file.sha256)
 
     def _locate(self, number: int) -> tuple[int, int]:
         """Shard, and row of the shard, of a row of the pool."""
         shard = int(self._starts.searchsorted(number, side="right")) - 1
         return shard, number - int(self._starts[shard])
+
+    def _in_file(self, shard: int, place: int) -> int:
+        """Number, in its file, of a row of the pool's part of a shard."""
+        return place if self._kept is None else int(self._kept[shard][place])
+
+
+def _local(shard: PoolShard) -> Path:
+    file = shard.file
+    try:
+        return shard.corpus.fetch(file.path, file.sha256, file.bytes)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{shard.corpus.url}/{file.path}: missing, but the snapshot names it; restore it or build again"
+        ) from None
 
 
 def check_files(corpus: Place, snapshot: Snapshot) -> None:

@@ -42,7 +42,7 @@ def rows_of(corpus: Path, snapshot: Snapshot, task: str) -> list[dict]:
 @pytest.mark.parametrize("task", ["understanding", "text", "generation"])
 def test_rows_are_those_written(corpus: tuple[Path, Snapshot], task: str) -> None:
     folder, snapshot = corpus
-    pool = Pool(task, folder, [shard for shard in snapshot.shards if shard.task == task])
+    pool = Pool(task, pool_shards(folder, [shard for shard in snapshot.shards if shard.task == task]))
     expected = rows_of(folder, snapshot, task)
     assert len(pool) == len(expected)
     for number, want in enumerate(expected):
@@ -57,7 +57,7 @@ def test_rows_are_those_written(corpus: tuple[Path, Snapshot], task: str) -> Non
 
 def test_look_up_and_census(corpus: tuple[Path, Snapshot]) -> None:
     folder, snapshot = corpus
-    pool = Pool("g", folder, [shard for shard in snapshot.shards if shard.task == "generation"])
+    pool = Pool("g", pool_shards(folder, [shard for shard in snapshot.shards if shard.task == "generation"]))
     expected = rows_of(folder, snapshot, "generation")
     wanted = np.array([169, 0, 99, 100, 5, 5, 101])
     found = pool.look_up(wanted)
@@ -96,7 +96,7 @@ def test_an_index_does_not_keep_its_file_mapped(tmp_path: Path, batch_rows: int)
 
 def test_pool_is_freed_without_the_cycle_collector(corpus: tuple[Path, Snapshot]) -> None:
     folder, snapshot = corpus
-    pool = Pool("t", folder, [shard for shard in snapshot.shards if shard.task == "text"])
+    pool = Pool("t", pool_shards(folder, [shard for shard in snapshot.shards if shard.task == "text"]))
     pool.look_up(np.arange(len(pool)))
     pool.row(0)
     gone = weakref.ref(pool)
