@@ -26,7 +26,7 @@ from janus.cli import UserError, console, parse, run
 from pipelines import ledger
 from pipelines.signals import signal_layer
 from pipelines.steps.comparison import compare
-from pipelines.steps.dedup import SIGNATURES, DedupWork, Duplicate
+from pipelines.steps.dedup import EMBEDDINGS, SIGNATURES, DedupWork, Duplicate, embedding_width
 from pipelines.steps.dedup_passes import AllPassesStep, DuplicatesOf
 from schemas.manifest import SnapshotShard, load_snapshot
 from schemas.printable import printable
@@ -59,16 +59,18 @@ class Lost:
 def duplicates(corpus: Place, dedup: Dedup) -> Iterator[Lost]:
     """The rows of the newest snapshot that `dedup` would drop, shard by shard.
 
-    Raises FileNotFoundError if there is no corpus, and ValueError with one line if texts are to be compared and none
-    has a signature.
+    Raises FileNotFoundError if there is no corpus, and ValueError with one line if texts, or pictures by embedding, are
+    to be compared and none is measured.
     """
     store = as_store(corpus)
     shards = load_snapshot(store).shards
-    if dedup.text_jaccard is not None:
-        layer = signal_layer(SIGNATURES.partition(".")[0])
-        if not any(layer in shard.upstream for shard in shards):
+    compared = {SIGNATURES: ("text has a signature", dedup.text_jaccard)}
+    compared[EMBEDDINGS] = ("picture has an embedding", dedup.embedding_cosine)
+    for field, (what, threshold) in compared.items():
+        signal = field.partition(".")[0]
+        if threshold is not None and not any(signal_layer(signal) in shard.upstream for shard in shards):
             raise ValueError(
-                f"{store.url}: no text has a signature yet; add [signals.minhash] to the spec and build: "
+                f"{store.url}: no {what} yet; add [signals.{signal}] to the spec and build: "
                 "nothing else is measured again"
             )
     with tempfile.TemporaryDirectory() as scratch:
@@ -77,7 +79,8 @@ def duplicates(corpus: Place, dedup: Dedup) -> Iterator[Lost]:
             own = [(index, shard) for index, shard in enumerate(shards) if shard.task == task]
             works = [DedupWork(index, s.upstream, s.task, s.first_snapshot, (), {}) for index, s in own]
             rows = [ledger.load_manifest(store, shard.upstream["rows"]).rows for _, shard in own]
-            tasks.append(compare(task, works, rows, dedup, LocalStore(Path(scratch))))
+            width = embedding_width(store, works, dedup)
+            tasks.append(compare(task, works, rows, dedup, LocalStore(Path(scratch)), width))
         groups = [group for task in tasks for group in task]
         for group, digests in zip(groups, AllPassesStep(store).run(tasks, lambda _: None), strict=True):
             for place, (work, found) in enumerate(zip(group.shards, digests, strict=True)):
@@ -112,6 +115,8 @@ class Command:
     """Bits in which perceptual hashes of duplicates differ at most: 0 is equal hashes only, false no comparison."""
     text_jaccard: float | Literal["false"] = "false"
     """Least similarity of texts that are duplicates; false is no comparison."""
+    embedding_cosine: float | Literal["false"] = "false"
+    """Least cosine of the embeddings of pictures that are duplicates; false is no comparison."""
     pairs: int = 10
     """How many pairs to show."""
     out: Path | None = None
@@ -120,7 +125,8 @@ class Command:
     @property
     def dedup(self) -> Dedup:
         """As a spec says it. Raises UserError with one line."""
-        given = {"exact": self.exact, "near_radius": self.near_radius, "text_jaccard": self.text_jaccard}
+        names = ("exact", "near_radius", "text_jaccard", "embedding_cosine")
+        given = {name: getattr(self, name) for name in names}
         try:
             return Dedup.model_validate({name: False if value == "false" else value for name, value in given.items()})
         except pydantic.ValidationError as error:

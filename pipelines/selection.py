@@ -106,7 +106,12 @@ def _check_key(signal: Signal, field: str, spec: CorpusSpec, source: Source) -> 
 
 def _compared_by(spec: CorpusSpec, source: Source) -> list[str]:
     """Signals that only some specs find duplicates by."""
-    return ["minhash"] if spec.dedup.text_jaccard is not None and source.task != "generation" else []
+    found = []
+    if spec.dedup.text_jaccard is not None and source.task != "generation":
+        found.append("minhash")
+    if spec.dedup.embedding_cosine is not None and source.task != "text":
+        found.append("clip_embedding")
+    return found
 
 
 def _reads(filter: Filter) -> tuple[str, ...]:

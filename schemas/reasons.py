@@ -87,6 +87,7 @@ class Drop(StrEnum):
     DUPLICATE_EXACT = "duplicate_exact"  # same image bytes, or same sample for texts, pages and chats, as a kept row
     DUPLICATE_NEAR = "duplicate_near"  # perceptual hash within the radius of a kept row
     DUPLICATE_TEXT = "duplicate_text"  # most runs of words are those of a kept row (docs/dedup.md)
+    DUPLICATE_EMBEDDING = "duplicate_embedding"  # its picture's embedding is close to that of a kept row
     RECAPTION_EMPTY = "recaption_empty"  # the model that was to write its caption wrote none ...
     RECAPTION_REFUSED = "recaption_refused"  # ... or declined
     RECAPTION_REPEATED = "recaption_repeated"  # ... or went on in a loop

@@ -72,6 +72,13 @@ class Dedup(_Model):
     text_jaccard: Likeness = None
     """Texts, pages and conversations with the same pictures, or none, that share at least so many of their runs of five
     words are duplicates. Estimated by MinHash (signal `minhash`)."""
+    embedding_cosine: Likeness = None
+    """Pictures whose embeddings (signal `clip_embedding`) have at least that cosine are duplicates."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether anything is compared."""
+        return self.exact or any(x is not None for x in (self.near_radius, self.text_jaccard, self.embedding_cosine))
 
 
 class Decontaminate(_Model):

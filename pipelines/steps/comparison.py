@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pipelines.steps.dedup import DedupWork
 from pipelines.steps.exchange import Exchange
 from pipelines.steps.near import pieces_for
+from pipelines.steps.near_embedding import NEAREST, clusters_for
 from pipelines.steps.near_text import bands_for
 from schemas.spec import Dedup
 from storage.store import Store
@@ -25,6 +26,8 @@ PLACE_ROWS = 4_000_000
 
 TEXT_SMALLER = 4
 """Groups and parts are smaller by this where texts are compared: a signature takes 272 bytes, its bands 24 each."""
+EMBEDDING_SMALLER = 64
+"""The same where pictures are compared by embedding: one of 512 components takes 1 KiB."""
 TEXT_PARTS = 16
 """Parts of which all texts of one band meet in one place, about."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -44,11 +47,15 @@ class Comparison:
     pieces: int
     """That hashes are cut into (pipelines/steps/near.py)."""
     per_piece: int
+    width: int = 0
+    """Of the embeddings of pictures; 0: they are not compared."""
+    clusters: int = 0
+    """Of embeddings."""
 
     @property
     def near(self) -> bool:
         """Whether rows are compared by more than their content."""
-        return self.dedup.near_radius is not None or self.dedup.text_jaccard is not None
+        return self.dedup.near_radius is not None or self.dedup.text_jaccard is not None or self.width > 0
 
     @property
     def groups(self) -> int:
@@ -71,13 +78,22 @@ class Comparison:
             return 0
         return 1 + self.parts * bands_for(self.dedup.text_jaccard)[0] // TEXT_PARTS
 
+    @property
+    def cluster_places(self) -> int:
+        """Number of places where pictures meet those of the same clusters."""
+        return min(self.clusters, NEAREST * self.parts) if self.width else 0
+
     def part_of(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """The part that rows with these hashes belong to."""
         return self.spread(values, self.parts)
 
     def spread(self, values: npt.NDArray[np.uint64], places: int) -> npt.NDArray[np.int64]:
         """One of so many places for each value."""
-        return (((values * _SPREAD) >> np.uint64(32)) % np.uint64(places)).astype(np.int64)
+        return ((self.mixed(values) >> np.uint64(32)) % np.uint64(places)).astype(np.int64)
+
+    def mixed(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """Another distinct value for each, in no order of theirs."""
+        return values * _SPREAD
 
 
 @dataclass(frozen=True)
@@ -94,10 +110,15 @@ class PassWork:
 Pass = Callable[[Store, PassWork], Any]
 
 
-def compare(task: str, works: Sequence[DedupWork], rows: Sequence[int], dedup: Dedup, store: Store) -> list[PassWork]:
-    """The comparison of the shards of a task, which have so many rows each: one element per group of shards."""
+def compare(
+    task: str, works: Sequence[DedupWork], rows: Sequence[int], dedup: Dedup, store: Store, width: int
+) -> list[PassWork]:
+    """The comparison of the shards of a task, which have so many rows each: one element per group of shards.
+
+    `width` is that of the embeddings, 0 if they are not compared (`embedding_width`).
+    """
     groups: list[list[DedupWork]] = []
-    smaller = 1 if dedup.text_jaccard is None else TEXT_SMALLER
+    smaller = EMBEDDING_SMALLER if width else 1 if dedup.text_jaccard is None else TEXT_SMALLER
     held = most = GROUP_ROWS // smaller
     for work, count in zip(works, rows, strict=True):
         if held + count > most:
@@ -114,5 +135,7 @@ def compare(task: str, works: Sequence[DedupWork], rows: Sequence[int], dedup: D
         parts=1 + total * smaller // PART_ROWS,
         pieces=0 if dedup.near_radius is None else pieces_for(total, dedup.near_radius),
         per_piece=1 + total // PLACE_ROWS,
+        width=width,
+        clusters=clusters_for(total) if width else 0,
     )
     return [PassWork(comparison, index, tuple(group)) for index, group in enumerate(groups)]

@@ -25,7 +25,7 @@ from pipelines.shardio import write_table
 from pipelines.steps.changes import Superseded
 from pipelines.steps.comparison import Pass, PassWork, compare
 from pipelines.steps.context import Build, LayerWork, Shard, make_layer
-from pipelines.steps.dedup import DedupWork, Duplicate, duplicates_digest
+from pipelines.steps.dedup import DedupWork, Duplicate, duplicates_digest, embedding_width
 from pipelines.steps.dedup_passes import AllPassesStep, DuplicatesOf, PassStep, gather, run_passes
 from pipelines.steps.judge import fields_of, judge, loaded, standing
 from pipelines.steps.signal_table import signal_table
@@ -168,7 +168,7 @@ def _duplicates(
 ) -> dict[int, DuplicatesOf]:
     """Duplicates by the shard's place in `shards`, in files in `scratch`; none where nothing is compared."""
     dedup = build.spec.dedup
-    if not shards or (not dedup.exact and dedup.near_radius is None and dedup.text_jaccard is None):
+    if not shards or not dedup.compares:
         return {}
     tasks = []
     for task in sorted({shard.task for shard in shards}):
@@ -185,7 +185,8 @@ def _duplicates(
             for index, shard in enumerate(shards)
             if shard.task == task
         ]
-        tasks.append(compare(task, works, [shards[work.index].rows for work in works], dedup, scratch))
+        width = embedding_width(build.corpus, works, dedup)
+        tasks.append(compare(task, works, [shards[work.index].rows for work in works], dedup, scratch, width))
     if (rows := sum(shard.rows for shard in shards)) < LIGHT_ROWS:
         (digests,) = build.run("dedup", AllPassesStep(build.corpus), [("all shards", tasks)], light_rows=rows)
     else:

@@ -9,8 +9,9 @@ back no older row but one without text), then the largest picture, or the longes
 smallest uid. The rule is a total order over rows, so the winners do not depend on sources, shards, workers or engine.
 
 Near duplicates are decided as if rows were visited in that order, each kept unless a kept row lies within the Hamming
-radius, or, for whole samples of the same pictures or none, has a text as similar as the spec asks for. A row that is
-both is called an exact duplicate; it is one of the row that stays for its picture.
+radius, or has an embedding as similar as the spec asks for, or, for whole samples of the same pictures or none, such a
+text. Rows of one hash stay or go together, by the embedding of the preferred one. A row that is more than one of these
+is called an exact duplicate, else a near one; it is one of the row that stays for its picture.
 
 This file says what is compared and which row is preferred; `dedup_passes.py` how the rows of a large corpus meet.
 """
@@ -32,8 +33,10 @@ from pipelines.shardio import uid_array
 from pipelines.signals.minhash import PLACES
 from pipelines.steps.changes import Superseded
 from pipelines.steps.judge import fields_of, judge, standing
+from pipelines.steps.near_embedding import rounded
 from pipelines.steps.signal_table import signal_table
 from schemas.digest import digest
+from schemas.layers import signal_layer
 from schemas.reasons import Drop, Outcome
 from schemas.sample import Task
 from schemas.spec import Dedup
@@ -52,11 +55,12 @@ CANDIDATE = np.dtype(
         ("near", "u1"),  # what `hash` is of: rows of one hash stay or go together
     ]
 )
-REASONS = (Drop.DUPLICATE_EXACT, Drop.DUPLICATE_NEAR, Drop.DUPLICATE_TEXT)
-"""The first for rows of one content, the others by what `near` says."""
-NOT, PICTURE, TEXT = 0, 1, 2
-"""Values of `near`: the row is compared by its content alone; by its perceptual hash too; by its MinHash signature too,
-which, with its pictures, is what `hash` is a hash of."""
+REASONS = (Drop.DUPLICATE_EXACT, Drop.DUPLICATE_NEAR, Drop.DUPLICATE_TEXT, Drop.DUPLICATE_EMBEDDING)
+"""The first for rows of one content, the others by what `near` says, or by what the row is like one that is kept."""
+NOT, PICTURE, TEXT, EMBEDDING = 0, 1, 2, 3
+"""Values of `near`: the row is compared by its content alone; by its perceptual hash too, and its embedding if it has
+one; by its MinHash signature too, which, with its pictures, is what `hash` is a hash of; by its embedding too, where
+perceptual hashes are not compared: `hash` is one of the embedding."""
 SIGNATURE = np.dtype([("hash", "<u8"), ("pictures", "<u8"), ("signature", "<u2", (PLACES,))])
 RANK = ("row", "shard", "uid", "area", "first_snapshot", "wordless")
 """Fields of the order of preference, least significant first, as np.lexsort wants them; area counts downwards."""
@@ -92,19 +96,41 @@ class Duplicate:
 FIELDS = ("image.num_images", "image.width", "image.height", "image.sha256", "phash.hash", "text.chars")
 """Signals that rows are compared by."""
 SIGNATURES = "minhash.signature"
-"""And this one, where the spec has texts compared."""
+EMBEDDINGS = "clip_embedding.vector"
+"""And these, where the spec has texts, or pictures by embedding, compared."""
 
 
-def candidates(corpus: Store, work: DedupWork, dedup: Dedup) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a shard that pass its filters, and the signatures of those whose texts are compared.
+def vector_type(width: int) -> np.dtype:
+    """The embedding of a candidate, of so many components, as integers (near_embedding.py)."""
+    return np.dtype([("uid", "S16"), ("hash", "<u8"), ("vector", "<i2", (width,))])
 
-    Pictures take part in the near comparison by exactly one picture that has a perceptual hash, whole samples by a text
-    that has a signature.
+
+def embedding_width(corpus: Store, works: Sequence[DedupWork], dedup: Dedup) -> int:
+    """Number of components of the embeddings of a task's rows; 0 if there are none, or they are not compared."""
+    layer = signal_layer(EMBEDDINGS.partition(".")[0])
+    path = next((work.paths[layer] for work in works if layer in work.paths), None)
+    if dedup.embedding_cosine is None or path is None:
+        return 0
+    return int(ledger.open_input(corpus, path)[1].file.schema.field("vector").type.list_size)
+
+
+def candidates(corpus: Store, work: DedupWork, dedup: Dedup, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of a shard that pass its filters, the signatures of those whose texts are compared, and the embeddings of
+    those that are compared by them.
+
+    Pictures take part in the near comparison by exactly one picture that has a perceptual hash (or, where these are not
+    compared, an embedding), whole samples by a text that has a signature.
+
+    Args:
+        width: of the embeddings; 0 for none.
 
     Returns:
-        CANDIDATE[N]; SIGNATURE[T].
+        CANDIDATE[N]; SIGNATURE[T]; vector_type(width)[E].
+
+    Raises ValueError if the embeddings of the shard are of another width.
     """
-    signals = signal_table(corpus, work.paths, {*FIELDS, SIGNATURES, *fields_of(work.filters)})
+    fields = {*FIELDS, SIGNATURES, *([EMBEDDINGS] if width else []), *fields_of(work.filters)}
+    signals = signal_table(corpus, work.paths, fields)
     messages = ledger.open_input(corpus, work.paths["rows"])[1].table(["messages"]).column("messages")
     ok = np.array(signals.column("image.outcome").to_pylist(), dtype=object) == Outcome.OK.value
     ok[[row for row, _ in work.superseded]] = False
@@ -113,28 +139,51 @@ def candidates(corpus: Store, work: DedupWork, dedup: Dedup) -> tuple[np.ndarray
     signals = signals.take(pa.array(rows))
     found = np.zeros(len(rows), dtype=CANDIDATE)
     uids = uid_array(signals.column("uid"))
-    width = signals.column("image.width").fill_null(0).to_numpy().astype(np.int64)
     pictures = np.array(signals.column("image.sha256").to_pylist(), dtype="S32")
     found["content"] = np.where(picture, pictures, uids.astype("S32"))
     found["first_snapshot"] = work.first_snapshot
     found["wordless"] = signals.column("text.chars").to_numpy() == 0
-    area = width * signals.column("image.height").fill_null(0).to_numpy()
+    across, down = (signals.column(f"image.{side}").fill_null(0).to_numpy() for side in ("width", "height"))
+    area = across.astype(np.int64) * down
     found["area"] = np.where(picture, area, signals.column("text.chars").to_numpy())
     found["uid"] = uids
     found["shard"] = work.index
     found["row"] = rows
+    single = picture & (signals.column("image.num_images").to_numpy() == 1)
     if dedup.near_radius is not None:
-        hashed = signals.column("phash.hash").is_valid().to_numpy()
-        near = picture & hashed & (signals.column("image.num_images").to_numpy() == 1)
+        near = single & signals.column("phash.hash").is_valid().to_numpy()
         found["hash"][near] = signals.column("phash.hash").fill_null(0).to_numpy()[near]
         found["near"][near] = PICTURE
+        single = near
+    vectors = np.empty(0, vector_type(width))
+    if width:
+        vectors, there = _vectors(signals.column(EMBEDDINGS), single, width, work.paths["rows"])
+        if dedup.near_radius is None:
+            found["hash"][there] = hashes_of(vectors["vector"])
+            found["near"][there] = EMBEDDING
+        vectors["uid"], vectors["hash"] = found["uid"][there], found["hash"][there]
     signed = ~picture & signals.column(SIGNATURES).is_valid().to_numpy()
     if dedup.text_jaccard is None or not signed.any():
-        return found, np.empty(0, SIGNATURE)
+        return found, np.empty(0, SIGNATURE), vectors
     signatures = signatures_of(signals.column(SIGNATURES).filter(signed).to_pylist(), pictures[signed])
     found["hash"][signed] = signatures["hash"]
     found["near"][signed] = TEXT
-    return found, signatures
+    return found, signatures, vectors
+
+
+def _vectors(column: pa.ChunkedArray, of: np.ndarray, width: int, shard: str) -> tuple[np.ndarray, np.ndarray]:
+    """vector_type(width)[E] of the rows `of` (bool[N]) that have an embedding, without uid and hash, and which they
+    are: bool[N]."""
+    there = of & column.is_valid().to_numpy()
+    own = column.filter(pa.array(there)).combine_chunks()
+    numbers = own.flatten().to_numpy(zero_copy_only=False)
+    if len(numbers) != len(own) * width:
+        raise ValueError(f"{shard}: its embeddings are not of {width} numbers as those of other shards; build again")
+    exact, usable = rounded(numbers.reshape(-1, width))
+    there[there] = usable
+    found = np.zeros(len(exact), vector_type(width))
+    found["vector"] = exact
+    return found, there
 
 
 def _standing(corpus: Store, work: DedupWork, signals: pa.Table) -> Mask:
@@ -150,9 +199,14 @@ def signatures_of(values: Sequence[bytes], pictures: np.ndarray) -> np.ndarray:
     found = np.zeros(len(values), SIGNATURE)
     found["signature"] = np.frombuffer(b"".join(values), "<u2").reshape(-1, PLACES)
     found["pictures"] = np.ascontiguousarray(pictures).view("<u8")[::4]
-    digests = (blake2b(row.tobytes(), digest_size=8).digest() for row in found)
-    found["hash"] = np.frombuffer(b"".join(digests), "<u8")
+    found["hash"] = hashes_of(found)
     return found
+
+
+def hashes_of(rows: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of the bytes of each row: uint64[N]."""
+    digests = (blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
+    return np.frombuffer(b"".join(digests), "<u8")
 
 
 def by_picture(messages: pa.ChunkedArray, task: Task) -> np.ndarray:
@@ -177,6 +231,15 @@ def preference(rows: np.ndarray, *first: np.ndarray) -> np.ndarray:
     """Indices that sort CANDIDATE rows by `first`, then by the order of preference (best first)."""
     keys = [-rows["area"] if name == "area" else rows[name] for name in RANK]
     return np.lexsort((*keys, *first))
+
+
+def rank(rows: np.ndarray) -> np.ndarray:
+    """The order of preference in 64 bits, ties aside: uint64[N]."""
+    wordless, snapshot = rows["wordless"].astype(np.uint64), rows["first_snapshot"].clip(0, 2**15 - 1)
+    longest_first = (2**32 - 1 - rows["area"].clip(0, 2**32 - 1)).astype(np.uint64)
+    head = (wordless << np.uint64(63)) | (snapshot.astype(np.uint64) << np.uint64(48))
+    start = np.frombuffer(np.ascontiguousarray(rows["uid"]).tobytes(), ">u8")[::2].astype(np.uint64)
+    return head | (longest_first << np.uint64(16)) | (start >> np.uint64(48))
 
 
 def leaders(rows: np.ndarray, field: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@
     best       a part of them        → the preferred row of every hash; the hashes, by the values of their first pieces
     near       hashes of one place   → pairs within the radius
     texts: see dedup_texts.py        → pairs that are similar enough
+    embeddings: dedup_embeddings.py  → the same
     resolve    all pairs of a task   → hashes that lose, and to which row
     verdicts   a part of candidates  → rows that are duplicates, by group of shards
     collect    a group of shards     → the same by shard, and a digest for the key of each shard's decisions
@@ -28,6 +29,7 @@ import numpy as np
 from pipelines.steps.comparison import Comparison, Pass, PassWork
 from pipelines.steps.dedup import (
     CANDIDATE,
+    EMBEDDING,
     NOT,
     PICTURE,
     REASONS,
@@ -39,13 +41,14 @@ from pipelines.steps.dedup import (
     leaders,
     preference,
 )
+from pipelines.steps.dedup_embeddings import assign, cluster, cosines, send_embeddings
 from pipelines.steps.dedup_texts import attach, confirm, meet, send_texts
 from pipelines.steps.near import EDGE, kept, pairs, places
 from storage.store import Store
 
 HASH = np.dtype([("hash", "<u8")])
-LOST = np.dtype([("hash", "<u8"), ("winner", "S16")])
-"""A hash that is close to one that is kept, and the uid of that one's row."""
+LOST = np.dtype([("hash", "<u8"), ("winner", "S16"), ("reason", "u1")])
+"""A hash that is close to one that is kept, the uid of that one's row, and by what: a place in REASONS."""
 VERDICT = np.dtype([("shard", "<u4"), ("row", "<u4"), ("reason", "u1"), ("winner", "S16")])
 """`reason` is a place in REASONS."""
 
@@ -53,12 +56,13 @@ VERDICT = np.dtype([("shard", "<u4"), ("row", "<u4"), ("reason", "u1"), ("winner
 def gather(corpus: Store, work: PassWork) -> None:
     """The candidates of a group of shards, by part."""
     c = work.comparison
-    found = [candidates(corpus, shard, c.dedup) for shard in work.shards]
-    send(c, work.index, np.concatenate([rows for rows, _ in found]), np.concatenate([texts for _, texts in found]))
+    found = [candidates(corpus, shard, c.dedup, c.width) for shard in work.shards]
+    send(c, work.index, *(np.concatenate(kind) for kind in zip(*found, strict=True)))
 
 
-def send(c: Comparison, group: int, found: np.ndarray, signatures: np.ndarray) -> None:
-    """Hand over the candidates CANDIDATE[N] of a group, and the SIGNATURE[T] of those of them that are texts."""
+def send(c: Comparison, group: int, found: np.ndarray, signatures: np.ndarray, vectors: np.ndarray) -> None:
+    """Hand over the candidates CANDIDATE[N] of a group, the SIGNATURE[T] of those of them that are texts, and the
+    vector_type(width)[E] of those that have an embedding."""
     start = np.ascontiguousarray(found["content"]).view("<u8")[::4]
     part = c.part_of(np.where(found["near"] != NOT, found["hash"], start))
     c.exchange("candidates", CANDIDATE).write(group, found, part, c.parts)
@@ -66,6 +70,8 @@ def send(c: Comparison, group: int, found: np.ndarray, signatures: np.ndarray) -
         _, first = np.unique(signatures["hash"], return_index=True)
         signatures = signatures[first]
         c.exchange("texts", SIGNATURE).write(group, signatures, c.part_of(signatures["hash"]), c.parts)
+    if c.width:
+        c.exchange("vectors", vectors.dtype).write(group, vectors, c.part_of(vectors["hash"]), c.parts)
 
 
 def best(corpus: Store, work: PassWork) -> None:
@@ -83,6 +89,8 @@ def best(corpus: Store, work: PassWork) -> None:
         texts = c.exchange("texts", SIGNATURE).read(work.index, c.groups)
         _, at = np.unique(texts["hash"], return_index=True)  # in the order of hashes, as `leaders` are
         send_texts(c, work.index, rows[rows["near"] == TEXT], texts[at])
+    if c.width:
+        send_embeddings(c, work.index, rows[np.isin(rows["near"], (PICTURE, EMBEDDING))])
 
 
 def near(corpus: Store, work: PassWork) -> None:
@@ -98,9 +106,13 @@ def resolve(corpus: Store, work: PassWork) -> None:
     """Hashes that lose to others, by part."""
     c = work.comparison
     of_texts = c.parts if c.dedup.text_jaccard is not None else 0
-    edges = np.concatenate(
-        [c.exchange("edges", EDGE).read(0, c.places), c.exchange("text edges", EDGE).read(0, of_texts)]
-    )
+    kinds = {
+        PICTURE: c.exchange("edges", EDGE).read(0, c.places),
+        TEXT: c.exchange("text edges", EDGE).read(0, of_texts),
+        EMBEDDING: c.exchange("embedding edges", EDGE).read(0, c.cluster_places),
+    }
+    edges = np.concatenate([*kinds.values()])
+    kind = np.repeat([*kinds], [len(of_kind) for of_kind in kinds.values()]).astype(np.uint8)
     involved = np.unique(np.concatenate([edges["one"], edges["other"]]))
     found = [np.empty(0, CANDIDATE)]
     for part in range(c.parts if len(involved) else 0):
@@ -110,10 +122,14 @@ def resolve(corpus: Store, work: PassWork) -> None:
     rows = rows[preference(rows)]
     rank = np.argsort(rows["hash"])
     ends = [rank[np.searchsorted(rows["hash"], edges[end], sorter=rank)] for end in ("one", "other")]
-    winner = kept(len(rows), np.minimum(*ends), np.maximum(*ends))
+    before, after = np.minimum(*ends), np.maximum(*ends)
+    winner = kept(len(rows), before, after)
+    reason = np.full(len(rows), len(REASONS), np.uint8)
+    decisive = winner[after] == before
+    np.minimum.at(reason, after[decisive], kind[decisive])  # a pair that is close by both hash and embedding: by hash
     losing = np.flatnonzero(winner >= 0)
     lost = np.empty(len(losing), LOST)
-    lost["hash"], lost["winner"] = rows["hash"][losing], rows["uid"][winner[losing]]
+    lost["hash"], lost["winner"], lost["reason"] = rows["hash"][losing], rows["uid"][winner[losing]], reason[losing]
     c.exchange("lost", LOST).write(0, lost, c.part_of(lost["hash"]), c.parts)
 
 
@@ -147,6 +163,8 @@ def _near(rows: np.ndarray, lost: np.ndarray, exact: bool) -> np.ndarray:
     at = np.searchsorted(lost["hash"], rows["hash"]).clip(max=max(0, len(lost) - 1))
     loses = lost["hash"][at] == rows["hash"] if len(lost) else np.zeros(len(rows), bool)
     winner[loses] = lost["winner"][at[loses]]
+    reason = rows["near"].copy()
+    reason[loses] = lost["reason"][at[loses]]
     copy = np.zeros(len(rows), bool)
     if exact:
         # Rows of one content lie within those of one hash: the best of them comes first here too.
@@ -157,7 +175,7 @@ def _near(rows: np.ndarray, lost: np.ndarray, exact: bool) -> np.ndarray:
     found = np.empty(int(duplicate.sum()), VERDICT)
     for name in ("shard", "row"):
         found[name] = rows[name][duplicate]
-    found["reason"] = np.where(copy, 0, rows["near"])[duplicate]
+    found["reason"] = np.where(copy, 0, reason)[duplicate]
     found["winner"] = winner[duplicate]
     return found
 
@@ -235,6 +253,7 @@ def run_passes(tasks: Sequence[Sequence[PassWork]], run: Run) -> list[list[str]]
     groups = [group for groups in tasks for group in groups]
     comparisons = [groups[0].comparison for groups in tasks]
     close = [c for c in comparisons if c.near]
+    by_embedding = [c for c in comparisons if c.width]
     by_hash = [c for c in comparisons if c.dedup.near_radius is not None]
     by_text = [c for c in comparisons if c.dedup.text_jaccard is not None]
 
@@ -250,6 +269,10 @@ def run_passes(tasks: Sequence[Sequence[PassWork]], run: Run) -> list[list[str]]
         run("dedup texts", meet, [PassWork(c, place) for c in by_text for place in range(c.text_places)])
         run("dedup text pairs", attach, parts(by_text))
         run("dedup similar", confirm, parts(by_text))
+    if by_embedding:
+        run("dedup clusters", cluster, [PassWork(c, 0) for c in by_embedding])
+        run("dedup assign", assign, parts(by_embedding))
+        run("dedup cosines", cosines, [PassWork(c, place) for c in by_embedding for place in range(c.cluster_places)])
     if close:
         run("dedup resolve", resolve, [PassWork(c, 0) for c in close])
     run("dedup verdicts", verdicts, parts(comparisons))

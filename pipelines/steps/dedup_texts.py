@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.signals.minhash import PLACES
 from pipelines.steps.comparison import Comparison, PassWork
-from pipelines.steps.dedup import SIGNATURE
+from pipelines.steps.dedup import SIGNATURE, rank
 from pipelines.steps.near import EDGE
 from pipelines.steps.near_text import BAND, band_keys, meetings, similar
 from storage.store import Store
@@ -28,17 +28,8 @@ def send_texts(c: Comparison, part: int, rows: np.ndarray, signatures: np.ndarra
     keys = list(band_keys(signatures["signature"], signatures["pictures"], c.dedup.text_jaccard))
     found = np.empty(len(keys) * len(rows), BAND)
     found["key"] = np.concatenate([np.empty(0, np.uint64), *keys])
-    found["rank"], found["hash"] = np.tile(_rank(rows), len(keys)), np.tile(rows["hash"], len(keys))
+    found["rank"], found["hash"] = np.tile(rank(rows), len(keys)), np.tile(rows["hash"], len(keys))
     c.exchange("bands", BAND).write(part, found, c.spread(found["key"], c.text_places), c.text_places)
-
-
-def _rank(rows: np.ndarray) -> np.ndarray:
-    """The order of preference in 64 bits, ties aside: uint64[N]."""
-    wordless, snapshot = rows["wordless"].astype(np.uint64), rows["first_snapshot"].clip(0, 2**15 - 1)
-    longest_first = (2**32 - 1 - rows["area"].clip(0, 2**32 - 1)).astype(np.uint64)
-    head = (wordless << np.uint64(63)) | (snapshot.astype(np.uint64) << np.uint64(48))
-    start = np.frombuffer(np.ascontiguousarray(rows["uid"]).tobytes(), ">u8")[::2].astype(np.uint64)
-    return head | (longest_first << np.uint64(16)) | (start >> np.uint64(48))
 
 
 def meet(corpus: Store, work: PassWork) -> None:

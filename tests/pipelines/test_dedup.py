@@ -17,7 +17,16 @@ import pytest
 
 from pipelines.build import build
 from pipelines.steps.comparison import Comparison, Pass, PassWork
-from pipelines.steps.dedup import CANDIDATE, NOT, SIGNATURE, DedupWork, by_picture, duplicates_digest
+from pipelines.steps.dedup import (
+    CANDIDATE,
+    NOT,
+    PICTURE,
+    SIGNATURE,
+    DedupWork,
+    by_picture,
+    duplicates_digest,
+    vector_type,
+)
 from pipelines.steps.dedup_passes import DuplicatesOf, gather, run_passes, send
 from schemas.layers import MESSAGES
 from schemas.reasons import Drop
@@ -76,20 +85,31 @@ def by_brute_force(rows: np.ndarray, radius: int | None, exact: bool = True) -> 
 
 
 def by_passes(
-    rows: np.ndarray, dedup: Dedup, parts: int = 1, seed: int = 0, signatures: np.ndarray | None = None
+    rows: np.ndarray,
+    dedup: Dedup,
+    parts: int = 1,
+    seed: int = 0,
+    signatures: np.ndarray | None = None,
+    vectors: np.ndarray | None = None,
+    clusters: int = 1,
 ) -> dict[tuple[int, int], tuple[str, str]]:
     """What the passes find among `rows` of five shards, in groups of two, the elements of each pass in random order.
 
-    `signatures` are those of the rows, SIGNATURE[N], if they are texts.
+    `signatures` are those of the rows, SIGNATURE[N], if they are texts; `vectors` their embeddings, vector_type(D)[N],
+    in so many `clusters`.
     """
     signatures = np.empty(0, SIGNATURE) if signatures is None else signatures
+    width = 0 if vectors is None else vectors.dtype["vector"].shape[0]
+    vectors = np.empty(0, vector_type(0)) if vectors is None else vectors
     rng = np.random.default_rng(seed)
     order = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         shards = [DedupWork(index, {}, "generation", 1, (), {}) for index in range(5)]
         groups = [tuple(shards[:2]), tuple(shards[2:4]), tuple(shards[4:])]
         pieces = 0 if dedup.near_radius is None else dedup.near_radius + 1 + seed % 3
-        comparison = Comparison(LocalStore(Path(folder)), "generation", dedup, (0, 2, 4), parts, pieces, parts)
+        comparison = Comparison(
+            LocalStore(Path(folder)), "generation", dedup, (0, 2, 4), parts, pieces, parts, width, clusters
+        )
         works = [PassWork(comparison, index, group) for index, group in enumerate(groups)]
 
         def run(name: str, do: Pass, items: Sequence[PassWork]) -> list[Any]:
@@ -98,12 +118,13 @@ def by_passes(
                 if do is gather:
                     own = rows[np.isin(rows["shard"], [shard.index for shard in item.shards])]
                     if dedup.near_radius is None:
-                        own["near"] = NOT
+                        own["near"][own["near"] == PICTURE] = NOT
                     send(
                         comparison,
                         item.index,
                         own[rng.permutation(len(own))],
                         signatures[np.isin(signatures["hash"], own["hash"])],
+                        vectors[np.isin(vectors["uid"], own["uid"])],
                     )
                 else:
                     found[item.index] = do(Path(folder), item)
