@@ -20,7 +20,7 @@ from torch import nn
 from transformers import JanusConfig, JanusVQVAEConfig
 
 from janus.data.pack import pack_stream
-from janus.model.network import Janus
+from janus.model.network import MODULES, Janus
 from janus.model.presets import find_preset, preset_config
 from janus.packed import TASK_IDS, PackedBatch
 from janus.train.flops import count_flops
@@ -241,6 +241,7 @@ def run_hugging_face(
 
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+    model.module_paths = MODULES
     freeze(model, recipe.train)
     # Parts without a loss on this side; they would only be skipped.
     for name, parameter in model.named_parameters():

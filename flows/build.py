@@ -143,7 +143,7 @@ def _corpus_flow(stage: int) -> Flow[..., str]:
             out or space.corpora,
             space.settled(variables or {}),
             operations or Operations(),
-            space.serve if serve is None else serve,
+            space.served if serve is None else serve,
             stage,
         )
 

@@ -84,7 +84,7 @@ def main() -> None:
             wait_for_api()
             for path, spec in zip(paths, specs, strict=True):
                 start, before = time.monotonic(), _latest(join(out, spec.name))
-                FLOWS[spec.stage](path, out, settled, command.operations, serve or workspace.serve)
+                FLOWS[spec.stage](path, out, settled, command.operations, serve or workspace.served)
                 snapshot = load_snapshot(join(out, spec.name))
                 print(summary(out, spec, snapshot, before, time.monotonic() - start), flush=True)
 

@@ -57,6 +57,11 @@ class Workspace(pydantic.BaseModel):
         except KeyError:
             raise UserError(f"no corpus spec given, and {self.file or FILE} names none for stage {stage}") from None
 
+    @property
+    def served(self) -> dict[str, str]:
+        """Those folders of `serve` that are there: a corpus of the user's own needs none of them."""
+        return {host: folder for host, folder in self.serve.items() if Path(folder).is_dir()}
+
     def run_folder(self, preset: str, stage: int) -> Path:
         """Where a stage is trained."""
         return Path(self.runs, preset, f"stage{stage}")

@@ -91,6 +91,7 @@ def opened(
     source are not in order.
     """
     from pipelines.preflight import check
+    from pipelines.steps.recaption import step_specs
 
     store = as_store(corpus)
     prints = check(spec)
@@ -113,6 +114,7 @@ def opened(
             latest.version if latest else None,
             on_progress,
             kept_entries(store),
+            step_specs(spec),
         )
         if store.folder is not None:
             shutil.rmtree(store.folder / ledger.SCRATCH, ignore_errors=True)

@@ -15,6 +15,9 @@ S3, FTP = "s3://bucket/x", "ftp://host/x"
 TRAIN = "--stage 1 --preset tiny --model m --data d --out o"
 LINES = {
     "corpus build": ["corpus build {s3}", "corpus build spec.toml --out {ftp}"],
+    "corpus init": ["corpus init {s3} --out spec2.toml", "corpus init o --out {s3}"],
+    "corpus export": ["corpus export {ftp} --to parquet --out p", "corpus export o --to parquet --out {s3}"],
+    "corpus duplicates": ["corpus duplicates {ftp}", "corpus duplicates o --out {s3}"],
     "corpus verify": ["corpus verify {ftp}"],
     "corpus takedown": ["corpus takedown {ftp} spec.toml", "corpus takedown o {s3}"],
     "corpus inspect": ["corpus inspect {ftp}", "corpus inspect o --html {s3}", "corpus inspect o --spec {s3}"],

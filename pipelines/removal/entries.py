@@ -14,14 +14,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pydantic
 
-from pipelines.fetch.address import Target, parse
-from pipelines.fetch.result import FetchProblem
 from schemas.digest import canonical_json, digest
 from schemas.printable import printable
 from storage.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.fetch.address import Target
 
 FOLDER = "takedown"
 LISTS, PURGED, PURGING = f"{FOLDER}/lists", f"{FOLDER}/purged", f"{FOLDER}/purging.json"
@@ -91,6 +93,10 @@ class Entries:
 
 
 def _parsed(address: str) -> Target | None:
+    # Late: these bring what opens pictures, and verify needs none.
+    from pipelines.fetch.address import parse
+    from pipelines.fetch.result import FetchProblem
+
     try:
         return parse(address)
     except FetchProblem:

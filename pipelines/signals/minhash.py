@@ -10,12 +10,16 @@ Captions have none: rows with a caption are compared by their pictures.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 
 from pipelines.decontamination.texts import ngrams, whole, words
-from pipelines.row import Row
 from pipelines.signals import Options, Values
+
+if TYPE_CHECKING:  # that one opens images, and whoever compares signatures need not
+    from pipelines.row import Row
 
 VERSION = 1
 NGRAM = 5

@@ -86,6 +86,8 @@ class Build:
     on_progress: OnProgress | None = None
     taken_down: Entries = field(default_factory=Entries)
     """What the takedown lists of the corpus name."""
+    recaption_specs: Mapping[str, ledger.StepSpec] = field(default_factory=dict)
+    """How captions are written, by source; only those that ask for it."""
 
     @property
     def number(self) -> int:
@@ -114,16 +116,6 @@ class Build:
         """
         signals = {signal.name: signal for selection in self.selections.values() for signal in selection.signals}
         return {name: signal_spec(signal) for name, signal in signals.items()}
-
-    @cached_property
-    def recaption_specs(self) -> dict[str, ledger.StepSpec]:
-        """How captions are written, by source; only those that ask for it.
-
-        Raises ValueError or FileNotFoundError with one line where an option names what does not exist.
-        """
-        from pipelines.steps.recaption import step_spec
-
-        return {one.name: step_spec(self.spec, one.recaption) for one in self.spec.sources if one.recaption}
 
     def work(self, shard: Shard, spec: ledger.StepSpec, inputs: Mapping[str, str], extra: E) -> LayerWork[E]:
         """One shard for a step that makes one layer; see LayerWork."""

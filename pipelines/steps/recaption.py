@@ -199,6 +199,11 @@ def step_spec(spec: CorpusSpec, share: float) -> ledger.StepSpec:
     return ledger.StepSpec("recaption", VERSION, config, {ENGINE: digest(how)})
 
 
+def step_specs(spec: CorpusSpec) -> dict[str, ledger.StepSpec]:
+    """`step_spec` of the sources that ask for it, by name."""
+    return {source.name: step_spec(spec, source.recaption) for source in spec.sources if source.recaption}
+
+
 def answered(manifests: Sequence[ShardManifest], spec: ledger.StepSpec, raw: str) -> tuple[str, ...]:
     """Paths of those recaption shards whose answers would come out the same again."""
     same = (spec.fingerprints[ENGINE], raw)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from janus.data.shards import Pool, Shard, check_files, check_fingerprints
+from janus.data.shards import Pool, Shard, check_files, check_fingerprints, pool_shards
 from schemas.layers import DECISION
 from schemas.manifest import Snapshot
 from tests.data.make import MADE_WITH, MadeSource, make_corpus, make_row, write_shard

@@ -53,7 +53,7 @@ def redone(root: Path, file: str, change: str) -> set[str]:
         ("demo/report/sections.py", {"report"}),
         ("pipelines/engine/worker.py", {"corpora"}),
         ("pipelines/sources/llava.py", {"corpora"}),
-        ("janus/model/inference/answering.py", {"evaluate", *TRAIN}),
+        ("janus/model/inference/answering.py", {"corpora", "evaluate", *TRAIN}),
         ("janus/train/loop.py", TRAIN),
         ("schemas/digest.py", set(MODULES)),
     ],

@@ -284,6 +284,7 @@ def test_user_errors_are_one_line_before_any_model_is_loaded(
     def filled(word: str) -> str:
         return word.replace("{good}", str(good)).replace("{bad}", str(bad))
 
+    monkeypatch.chdir(tmp_path)  # no workspace file says which model is meant
     monkeypatch.setattr(sys, "argv", ["", "--out", str(tmp_path / "out"), *map(filled, arguments)])
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         command.main()

@@ -28,7 +28,9 @@ def test_every_format_of_the_documentation_is_there() -> None:
 @pytest.mark.parametrize("format", ["nope", "errors", "refs", "os.path", "../images", ""])
 def test_unknown_formats(tmp_path: Path, format: str) -> None:
     source = Source(name="s", format=format, path=str(tmp_path), task="text")
-    with pytest.raises(SourceError, match=r"source s: no format .*there are: arxivcap, chat, coco_captions, iconqa"):
+    with pytest.raises(
+        SourceError, match=r"source s: no format .*there are: arxivcap, chat, coco_captions, huggingface, "
+    ):
         next(read_source(source))
 
 

@@ -87,7 +87,8 @@ def test_export_takes_a_run(
         ("m", "--out"),
     ],
 )
-def test_export_says_what_is_missing(words: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_says_what_is_missing(words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no workspace file says which model is meant
     monkeypatch.setattr(sys, "argv", ["export", *words.split()])
     with pytest.raises(ValueError, match=message):
         main()
