@@ -187,8 +187,8 @@ def refresh_corpora(
     crashed_runs.claim(out)
     if specs is None:
         specs = [spec for _, spec in sorted(space.specs.items())]
-    if not specs:
-        raise ValueError(f"no corpus specs given, and {space.file or FILE} names none")
+        if not specs:
+            raise ValueError(f"no corpus specs given, and {space.file or FILE} names none")
     names, problems = [], []
     for spec in specs:
         try:

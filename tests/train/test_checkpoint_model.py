@@ -81,7 +81,7 @@ def test_export_takes_a_run(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--out o", "name a model folder to read, or a run with --run"),
+        ("--out o", "no model folder named, nor a run"),
         ("m --run r --out o", "name a model folder to read, or a run with --run"),
         ("m --step 3 --out o", "--step 3 is of a run"),
         ("m", "--out"),

@@ -109,6 +109,7 @@ def replaced(value: Any, path: tuple[str, ...], number: Any) -> Any:
 ZERO_MEANS_NONE = {
     *("optimizer.weight_decay", "schedule.warmup", "schedule.floor", "checkpoint.every", "checkpoint.milestone_every"),
     *("lora.rank", "lora.dropout", "watch.sample_every", "data.first_share", "data.caption_drop", "data.short_caption"),
+    "data.hold_out",
 }
 ANYTHING = {"stage", "data.seed", "data.corpus_stage"}
 
