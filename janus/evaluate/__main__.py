@@ -16,13 +16,13 @@ import tyro
 from janus import cli
 from janus.evaluate import progress, run
 from janus.evaluate.benchmark import BENCHMARKS, Benchmark
-from janus.evaluate.chosen import Chosen, Settings, Subject, choose, needs_model
+from janus.evaluate.chosen import Chosen, Settings, choose, needs_model
 from janus.evaluate.draw import Sampling
 from janus.evaluate.extract import Protocol
 from janus.evaluate.prompts import prompt_templates
 from janus.evaluate.results import compare, read_results, read_scores, write_results
+from janus.evaluate.subject import load_subject
 from janus.workspace import find_workspace, needed_model
-from schemas.digest import digest
 
 if TYPE_CHECKING:
     from janus.train.world import World
@@ -153,7 +153,7 @@ def _measure(
     subject, prompts = None, prompt_templates({}, templates, arguments.max_new_tokens)
     with world.agreed():
         if model:
-            subject, own = _load(model, arguments, world)
+            subject, own = load_subject(model, world.device, arguments.dtype)
             prompts = prompt_templates(own, templates, arguments.max_new_tokens)
     settings = Settings(
         prompts,
@@ -171,26 +171,6 @@ def _measure(
         for one, record in records.items():
             for note in record["notes"]:
                 cli.console().print(f"[yellow]{name}, {one}:[/] {cli.escape(note)}")
-
-
-def _load(model: str, arguments: Arguments, world: World) -> tuple[Subject, dict[str, Any]]:
-    """The model on this process's device, and what its configuration says about how to ask it."""
-    import torch
-
-    from janus.model.checkpoints.hub import local_folder
-    from janus.model.checkpoints.model_folder import load_janus
-    from janus.model.checkpoints.sums import read_sums
-    from janus.model.device import placement
-    from janus.train.record import model_digest
-
-    folder = local_folder(model, weights=True)
-    _, dtype = placement(arguments.device)
-    if arguments.dtype != "auto":
-        dtype = getattr(torch, arguments.dtype)
-    loaded, processor = load_janus(folder, dtype=dtype, device=world.device)
-    fingerprint = digest([model_digest(folder), processor.tokenizer_identity(), processor.image_identity()])
-    subject = Subject(loaded, processor, fingerprint, has_sums=read_sums(folder).of is not None)
-    return subject, getattr(loaded.config, "evaluation", {})
 
 
 def _finish(arguments: Arguments, out: Path, chosen: Sequence[Chosen]) -> dict[str, Any]:

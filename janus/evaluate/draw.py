@@ -79,15 +79,15 @@ def seed_of(name: str, seed: int, index: int) -> int:
 def draw(
     model: Janus,
     processor: Processor,
-    name: str,
     pictures: Sequence[Drawn],
+    seeds: Sequence[int],
     sampling: Sampling,
     *,
     batch_size: int,
     world: World,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Draw what is missing of the set `name`. Batches are fixed by the prompts and made whole, as in `ask`."""
+    """Draw what is missing, each with its seed. Batches are fixed by the prompts and made whole, as in `ask`."""
     from janus.model.inference.kv_cache import batches
     from janus.model.inference.sampling import image_prompt, sample_images
 
@@ -108,7 +108,7 @@ def draw(
             temperature=sampling.temperature,
             top_k=sampling.top_k,
             top_p=sampling.top_p,
-            seeds=[seed_of(name, sampling.seed, index) for index in batch],
+            seeds=[seeds[index] for index in batch],
             batch_size=batch_size,
         )
         for index, image in zip(batch, images, strict=True):

@@ -123,11 +123,12 @@ def _draw(
     }
     folder = draw.folder_of(benchmark, out)
     store.claim(folder, identity)
+    pictures = draw.drawn(folder, prompts, benchmark.images_per_prompt)
     draw.draw(
         subject.model,
         subject.processor,
-        benchmark.prompt_set,
-        draw.drawn(folder, prompts, benchmark.images_per_prompt),
+        pictures,
+        [draw.seed_of(benchmark.prompt_set, settings.sampling.seed, index) for index in range(len(pictures))],
         settings.sampling,
         batch_size=settings.batch_size,
         world=world,

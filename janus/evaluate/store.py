@@ -61,8 +61,11 @@ def read_answers(folder: Path) -> dict[str, str]:
     return answers
 
 
-def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+def claim(folder: Path, identity: Mapping[str, Any], *, option: str = "--out") -> None:
     """Make `folder` belong to `identity`; it is made if absent.
+
+    Args:
+        option: where the folder is given, for the message.
 
     Raises ValueError naming what differs if it belongs to another run.
     """
@@ -75,7 +78,7 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
             if found.get(name) != wanted.get(name):
                 raise ValueError(
                     f"{folder} holds what another run made: {name} was {_short(found.get(name))}, now "
-                    f"{_short(wanted.get(name))}; choose another --out, or delete that folder"
+                    f"{_short(wanted.get(name))}; choose another {option}, or delete that folder"
                 )
         return
     write_json(path, wanted)

@@ -31,11 +31,14 @@ from pipelines.export.__main__ import Export, export
 from pipelines.ledger import open_input
 from pipelines.recaption.answers import caption_in, is_loop
 from pipelines.recaption.journal import Journal
+from pipelines.removal.entries import Entries
+from pipelines.removal.purge import purge
 from pipelines.verify import verify
 from schemas.manifest import Snapshot
 from schemas.reasons import Drop
 from schemas.sample import IMAGE_MARK
 from schemas.spec import CorpusSpec, Operations
+from storage.places import as_store
 from tests.pipelines.world import contents, folder_source, image_folder, make_clip, picture, scores_by_hand, spec
 
 Reply = Callable[[dict[str, Any], BaseHTTPRequestHandler], Any]
@@ -182,6 +185,23 @@ def test_captions_of_a_model_are_trained_on_and_those_of_the_source_stay(
     plain = spec(model, [folder_source(folder)], dedup={"near_radius": False})
     other = build(plain, tmp_path / "plain", Operations())
     assert sorted(tokens(corpus, snapshot).values()) == sorted(tokens(tmp_path / "plain", other).values())
+    assert verify(corpus).differences == ()
+
+
+def test_a_purge_takes_the_captions_of_a_model_too(tmp_path: Path, model: Path, endpoint: Any) -> None:
+    folder, corpus = image_folder(tmp_path / "photos", list(range(4))), tmp_path / "corpus"
+    server = endpoint(lambda body, _: said(f"Written of picture {which(body, 4)} by a model."))
+    given = corpus_spec(model, folder, server.url)
+    found = rows(corpus, build(given, corpus, Operations()))
+    gone = next(row for key, row in found.items() if number_of(key) == 2)
+    left = corpus / "answers" / "recaption" / "photos" / "0123.4567.jsonl"
+    Journal(left).add(gone["uid"], Answer(gone["caption"]))
+    purge(as_store(corpus), Entries(uids=frozenset([gone["uid"]])), lambda _: None)
+    assert verify(corpus).differences == ()
+    assert not [file for file in corpus.rglob("*") if file.is_file() and b"Written of picture 2" in file.read_bytes()]
+    asked, again = len(server.asked), build(given, corpus, Operations())
+    assert again.funnel["photos"] == {"rows": 4, "kept": 3, "taken_down": 1}
+    assert len(server.asked) == asked
     assert verify(corpus).differences == ()
 
 
