@@ -29,7 +29,7 @@ from pipelines.signals import Signal, load_signal
 from pipelines.sources import preview
 from pipelines.steps.context import signal_spec
 from pipelines.steps.health import Unhealthy, check_health
-from pipelines.steps.recaption import step_spec
+from pipelines.steps.recaption import step_specs
 from schemas.reasons import Outcome
 from schemas.sample import ImageRef, Sample
 from schemas.spec import CorpusSpec, Limits, Source
@@ -76,8 +76,7 @@ def check_settings(spec: CorpusSpec, mistakes: Collected) -> None:
         with mistakes:
             signal_spec(signal)
     with mistakes:
-        for share in {source.recaption for source in spec.sources if source.recaption}:
-            step_spec(spec, share)
+        step_specs(spec)
     for name, path in spec.decontaminate.sets.items():
         with mistakes:
             files_of(name, path)

@@ -36,19 +36,21 @@ class Captioner:
 
     def describe(self, asked: Sequence[Asked], done: Callable[[int, Answer], None]) -> None:
         """Describe one picture after the other."""
-        from janus.model.inference.answering import answer_and_end
+        from janus.model.inference.answering import continue_prompts, text_prompt
+        from janus.model.inference.sampling_params import SamplingParams
 
+        temperature = self._sampling.temperature
+        params = SamplingParams(temperature=temperature, top_p=self._sampling.top_p if temperature else None)
         for index, one in enumerate(asked):
             message = Message(role="user", text=f"{IMAGE_MARK}\n{one.prompt}")
             with reproducible(self._precision, self._device):
-                ((text, ended),) = answer_and_end(
+                ((text, ended),) = continue_prompts(
                     self._model,
                     self._processor,
-                    [[message]],
+                    [text_prompt(self._processor, [message], True, "chat")],
                     [[one.picture]],
                     max_new_tokens=self._sampling.max_tokens,
-                    temperature=self._sampling.temperature,
-                    top_p=self._sampling.top_p if self._sampling.temperature else None,
+                    params=params,
                     seeds=[one.seed],
                 )
             done(index, Answer(text, truncated=not ended))

@@ -121,8 +121,11 @@ class Captioner:
             body |= {"seed": asked.seed, "top_p": self._sampling.top_p}
         return body
 
-    def _post(self, body: bytes) -> bytes:
-        """The reply to one request. Raises _Again, or ValueError where no request can succeed."""
+    def _post(self, body: bytes) -> bytes | None:
+        """The reply to one request, None where the endpoint will not have this one: the next may be to its liking.
+
+        Raises _Again, or ValueError where no request can succeed.
+        """
         with self._lock:
             if self._left == 0:
                 raise ValueError(
@@ -149,7 +152,7 @@ class Captioner:
             if error.code in (408, 425, 429) or error.code >= 500:
                 raise _Again(_retry_after(error.headers)) from None
             if error.code in (400, 413, 415, 422):
-                return b"{}"  # this picture or prompt is not to its liking; the next may be
+                return None
             raise ValueError(f"{self._address}: HTTP {error.code}: is recaption.options right?") from None
         except (OSError, http.client.HTTPException):
             raise _Again from None
@@ -171,9 +174,9 @@ def _retry_after(headers: Message) -> float | None:
         return None
 
 
-def _read(reply: bytes) -> Answer:
+def _read(reply: bytes | None) -> Answer:
     """The answer in a reply. Raises _Again if it is no JSON, as where a proxy answers for an endpoint that is down."""
-    if reply == b"{}":
+    if reply is None:
         return Answer(None)
     try:
         content = json.loads(reply)

@@ -73,10 +73,11 @@ def wanted(snapshot: Snapshot, source: str | None, reason: str | None, where: st
     if reason is not None and reason not in reasons:
         raise ValueError(f"--reason {reason}: no row{did_you_mean(reason, reasons)}; there is {', '.join(reasons)}")
     try:
-        node = None if where is None else typed(parse_where(where, "condition"), _kind_of)
+        parsed = None if where is None else parse_where(where, "condition")
+        node = None if parsed is None else typed(parsed, _kind_of)
     except ValueError as error:
         raise ValueError(f"--where: {error}") from None
-    names = [] if where is None else parse_where(where, "condition").columns()
+    names = [] if parsed is None else parsed.columns()
     return Wanted(source, reason, node, tuple(name for name in names if name not in NAMED))
 
 

@@ -19,12 +19,6 @@ from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
 )
 
 from janus.evaluate import dpg
@@ -36,7 +30,7 @@ from janus.evaluate.vqa import Local, vqa_name
 from tests.evaluate.sets import noise, run, save
 from tests.evaluate.test_run import content, dies_drawing, lines
 from tests.evaluate.worlds import write_lines, write_model
-from tests.model.toy import toy_tokenizer
+from tests.model.toy_llava import write_llava
 from tests.train.ranks import CONTEXT, run_ranks
 
 HEAD = (
@@ -115,34 +109,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             },
         ],
     )  # fmt: skip
-    write_judge(folder / "judge")
+    write_llava(folder / "judge")
     write_model(folder / "model")
     return folder
-
-
-def write_judge(folder: Path) -> None:
-    tokenizer = toy_tokenizer()
-    image = "<image_placeholder>"
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**small, image_size=32, patch_size=8),
-        text_config=LlamaConfig(**small, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id),
-        image_token_index=tokenizer.convert_tokens_to_ids(image),
-        vision_feature_layer=-1,
-    )
-    torch.manual_seed(0)
-    model = LlavaForConditionalGeneration(config)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            parameter.data *= 10  # so that answers depend on the picture
-    model.save_pretrained(folder)
-    processor = LlavaProcessor(
-        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32), tokenizer, patch_size=8,
-        vision_feature_select_strategy="default", image_token=image, num_additional_image_tokens=1,
-        chat_template="{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}" + image
-        + "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}:",
-    )  # fmt: skip
-    processor.save_pretrained(folder)
 
 
 def test_a_question_counts_only_if_all_that_it_depends_on_do() -> None:

@@ -53,37 +53,6 @@ def answer(
     Raises:
         ValueError: counts that do not agree, or sampling parameters out of range.
     """
-    found = answer_and_end(
-        model,
-        processor,
-        conversations,
-        images,
-        template=template,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seeds=seeds,
-        batch_size=batch_size,
-        on_progress=on_progress,
-    )
-    return [text for text, _ in found]
-
-
-def answer_and_end(
-    model: Janus,
-    processor: Processor,
-    conversations: Sequence[Sequence[Message]],
-    images: Sequence[Sequence[Image.Image]],
-    *,
-    template: str = "chat",
-    max_new_tokens: int = 256,
-    temperature: float = 0.0,
-    top_p: float | None = None,
-    seeds: Sequence[int] | None = None,
-    batch_size: int = 32,
-    on_progress: Callable[[int], None] | None = None,
-) -> list[tuple[str, bool]]:
-    """As `answer`, each with whether the model ended it: the others were cut at `max_new_tokens`."""
     if len(images) != len(conversations):
         raise ValueError(f"{len(conversations)} conversations but {len(images)} lists of images")
     params = SamplingParams(temperature=temperature, top_p=top_p)
@@ -94,6 +63,34 @@ def answer_and_end(
         text_prompt(processor, conversation, bool(pictures), template)
         for conversation, pictures in zip(conversations, images, strict=True)
     ]
+    found = continue_prompts(
+        model,
+        processor,
+        prompts,
+        images,
+        max_new_tokens=max_new_tokens,
+        params=params,
+        seeds=seeds,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
+    return [text for text, _ in found]
+
+
+def continue_prompts(
+    model: Janus,
+    processor: Processor,
+    prompts: Sequence[list[int]],
+    images: Sequence[Sequence[Image.Image]],
+    *,
+    max_new_tokens: int = 256,
+    params: SamplingParams,
+    seeds: Sequence[int],
+    batch_size: int = 32,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[tuple[str, bool]]:
+    """What the model writes after each prompt (token ids, as `text_prompt` gives them), and whether it ended there: the
+    others were cut at `max_new_tokens`. Other arguments as in `answer`."""
     answers = [("", True)] * len(prompts)
     done = 0
     for width, indices in batches([len(prompt) for prompt in prompts], batch_size, _WIDTH_MULTIPLE):
