@@ -37,7 +37,7 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## From nothing to a trained, measured tiny Janus: corpus, three stages, report in runs/demo
 	@$(BIN)/python -m demo --out $(DEMO)
 
-test: $(READY) ## Run the default tests (no GPU; about 11 minutes on 2 cores)
+test: $(READY) ## Run the default tests (no GPU; about 8 minutes on 2 cores)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-all: $(READY) ## Run the slow tests as well
