@@ -118,6 +118,12 @@ class Store(Protocol):
         """
 
 
+def put_named(store: Store, key: str, data: bytes) -> None:
+    """Put `data` under a key that says what belongs there: what stands there and differs is damaged, and replaced."""
+    if not store.put_if_absent(key, data) and store.read(key) != data:
+        store.write(key, data)
+
+
 def content_key(key: str, sha256: str) -> str:
     """The key in an object store of the value of `key` with that SHA-256: "x.arrow" becomes "x.<12 digits>.arrow"."""
     path = PurePosixPath(key)

@@ -37,7 +37,7 @@ from schemas.digest import canonical_json, digest
 from schemas.layers import SIGNALS, signal_layer
 from schemas.manifest import LATEST, ShardManifest, Snapshot, SnapshotShard, load_snapshot
 from schemas.reasons import Drop, Outcome
-from storage.store import Store, plain_key
+from storage.store import Store, plain_key, put_named
 
 OnShard = Callable[[str], None]
 """Called with the path of each shard before it is read."""
@@ -105,9 +105,7 @@ def _carry_out(corpus: Store, purge: Purge, on_shard: OnShard) -> Purge:
     for snapshot in _snapshots(corpus):
         new = rewriter.snapshot(snapshot, names)
         if new.name != snapshot.name:
-            key, data = f"snapshots/{new.name}.json", canonical_json(new)
-            if not corpus.put_if_absent(key, data) and corpus.read(key) != data:
-                corpus.write(key, data)  # damaged: its name says what belongs there
+            put_named(corpus, f"snapshots/{new.name}.json", canonical_json(new))
             names[snapshot.name] = new.name
     purge = purge.model_copy(update={"snapshots": names})
     begin(corpus, purge)

@@ -17,6 +17,7 @@ from schemas.digest import canonical_json, digest
 from schemas.manifest import LATEST, Snapshot, SnapshotShard, TrainSummary, latest_name, spec_path
 from schemas.reasons import Drop
 from storage.places import is_url
+from storage.store import put_named
 
 
 class Superseded(ValueError):
@@ -157,15 +158,11 @@ def publish(build: Build, shards: Sequence[Shard]) -> Snapshot:
             f"{build.corpus.url}: no row is kept ({reasons}), so nothing is published; allow_empty = true in every "
             "source allows it"
         )
-    parent = build.parent
+    store, parent = build.corpus, build.parent
+    put_named(store, spec_path(snapshot), canonical_json(spec_content(build)))
     if parent and snapshot.model_copy(update={"number": parent.number, "parent": parent.parent}) == parent:
         return parent
-    store, key, data = build.corpus, f"snapshots/{snapshot.name}.json", canonical_json(snapshot)
-    spec_key = spec_path(snapshot)
-    if store.size(spec_key) is None:
-        store.write(spec_key, canonical_json(spec_content(build)))
-    if not store.put_if_absent(key, data) and store.read(key) != data:
-        store.write(key, data)  # damaged: its name says what belongs there
+    put_named(store, f"snapshots/{snapshot.name}.json", canonical_json(snapshot))
     swapped = store.compare_and_swap(LATEST, f"{snapshot.name}\n".encode(), build.latest)
     if not swapped and (latest := latest_name(store)) != snapshot.name:
         raise Superseded(f"{store.url}: {latest} was published meanwhile; build again to bring it up to date")

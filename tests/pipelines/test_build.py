@@ -335,6 +335,19 @@ def test_another_source_setting_plans_the_source_anew(
     assert new["raw"] == 1, "the first shard of 8 rows is found again, the second now has 2"
 
 
+@pytest.mark.parametrize("left", [b"{}", None])
+def test_what_a_snapshot_asked_for_is_written_again(
+    left: bytes | None, corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "c"))
+    (file,) = (copy / "specs").iterdir()
+    file.unlink()
+    if left is not None:
+        file.write_bytes(left)
+    build(spec(model, sources), copy, Operations())
+    assert contents(copy) == contents(corpus)
+
+
 def test_the_steps_can_be_called_one_by_one(
     corpus: Path, sources: list[dict[str, Any]], model: Path, tmp_path: Path
 ) -> None:
